@@ -1,0 +1,21 @@
+from snakemake.utils import min_version
+
+min_version("9.15")
+
+
+configfile: workflow.source_path("config.yaml")
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/classifiers.smk"
+include: "rules/maps.smk"
+include: "rules/refinements.smk"
+include: "rules/scores.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        published(),

@@ -1,0 +1,16 @@
+rule classifier:
+    input:
+        upstream,
+    output:
+        record("classifier"),
+    log:
+        log_of("classifier"),
+    benchmark:
+        benchmark_of("classifier")
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("classifier")

@@ -1,0 +1,63 @@
+# Functions only: the plan of this configuration, and what rules look up in it by the key in their paths.
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from weakseg import config as configuration
+from weakseg import plan as planning
+from weakseg.errors import WeaksegError
+
+try:
+    PLAN = planning.build(configuration.load(config))
+except WeaksegError as error:
+    raise WorkflowError(str(error)) from None
+PLAN.write_specs()
+
+
+wildcard_constraints:
+    key="[0-9a-f]{8}",
+    label="[a-z0-9_-]+",
+
+
+def record(stage):
+    """The file that a run of a stage writes last."""
+    parent = (
+        planning.PHANTOMS if stage == "phantom" else planning.RESULTS / "runs" / stage
+    )
+    return f"{parent}/{{label}}-{{key}}/run.json"
+
+
+def log_of(stage):
+    return f"{planning.RESULTS}/logs/{stage}/{{label}}-{{key}}.log"
+
+
+def benchmark_of(stage):
+    return f"{planning.RESULTS}/benchmarks/{stage}/{{label}}-{{key}}.tsv"
+
+
+def upstream(wildcards):
+    """The records of all runs that a run reads."""
+    return [str(run.record) for run in PLAN.upstream_runs(PLAN.runs[wildcards.key])]
+
+
+def spec(wildcards):
+    """The spec file of a run; its key stands for every parameter."""
+    return str(planning.spec_file(wildcards.key))
+
+
+def command(stage):
+    """The one command of every rule."""
+    return (
+        f"{sys.executable} -m weakseg {stage} --spec {{params.spec}} --threads {{threads}}"
+        " --device {resources.device} > {log} 2>&1"
+    )
+
+
+def records_of(*stages):
+    """The records of all runs of some stages."""
+    return [str(run.record) for stage in stages for run in PLAN.of_stage(stage)]
+
+
+def published():
+    """The files that this configuration ends in."""
+    return [str(PLAN.destination / name) for name in planning.PUBLISHED]

@@ -1,0 +1,106 @@
+rule phantom:
+    input:
+        upstream,
+    output:
+        record("phantom"),
+    log:
+        log_of("phantom"),
+    benchmark:
+        benchmark_of("phantom")
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=spec,
+    shell:
+        command("phantom")
+
+
+rule index:
+    input:
+        upstream,
+    output:
+        record("index"),
+    log:
+        log_of("index"),
+    benchmark:
+        benchmark_of("index")
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("index")
+
+
+rule preprocess:
+    input:
+        upstream,
+    output:
+        record("preprocess"),
+    log:
+        log_of("preprocess"),
+    benchmark:
+        benchmark_of("preprocess")
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+    params:
+        spec=spec,
+    shell:
+        command("preprocess")
+
+
+rule truth:
+    input:
+        upstream,
+    output:
+        record("truth"),
+    log:
+        log_of("truth"),
+    benchmark:
+        benchmark_of("truth")
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("truth")
+
+
+rule labels:
+    input:
+        upstream,
+    output:
+        record("labels"),
+    log:
+        log_of("labels"),
+    benchmark:
+        benchmark_of("labels")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=spec,
+    shell:
+        command("labels")
+
+
+rule supervoxels:
+    input:
+        upstream,
+    output:
+        record("supervoxels"),
+    log:
+        log_of("supervoxels"),
+    benchmark:
+        benchmark_of("supervoxels")
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+    params:
+        spec=spec,
+    shell:
+        command("supervoxels")

@@ -1,0 +1,16 @@
+rule maps:
+    input:
+        upstream,
+    output:
+        record("maps"),
+    log:
+        log_of("maps"),
+    benchmark:
+        benchmark_of("maps")
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("maps")

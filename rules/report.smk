@@ -1,0 +1,53 @@
+rule leaderboard:
+    input:
+        upstream,
+    output:
+        record("leaderboard"),
+    log:
+        log_of("leaderboard"),
+    benchmark:
+        benchmark_of("leaderboard")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=spec,
+    shell:
+        command("leaderboard")
+
+
+rule figures:
+    input:
+        upstream,
+    output:
+        record("figures"),
+    log:
+        log_of("figures"),
+    benchmark:
+        benchmark_of("figures")
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=spec,
+    shell:
+        command("figures")
+
+
+rule publish:
+    input:
+        records_of("collect", "leaderboard", "figures"),
+    output:
+        published(),
+    log:
+        f"{planning.RESULTS}/logs/publish/{PLAN.config.name}.log",
+    threads: 1
+    params:
+        destination=str(PLAN.destination),
+        folders=[
+            str(run.folder)
+            for stage in ("collect", "leaderboard", "figures")
+            for run in PLAN.of_stage(stage)
+        ],
+    shell:
+        f"{sys.executable} -m weakseg publish --destination {{params.destination}} {{params.folders}} > {{log}} 2>&1"

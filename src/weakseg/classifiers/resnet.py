@@ -1,0 +1,188 @@
+"""Slice classifier: a 2D ResNet that learns from slice labels whether a slice shows a lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from weakseg import nifti
+from weakseg.data.index import read_cases
+from weakseg.data.labels import LESION, UNLABELLED, read_labels
+from weakseg.data.preprocess import image_file, read_foreground
+from weakseg.data.views import pixel_area
+from weakseg.errors import WeaksegError
+from weakseg.evaluation.classification import auc, sensitivity_specificity, youden_threshold
+from weakseg.execution import Context, write_json
+from weakseg.networks import freeze, resnet, save_weights
+from weakseg.randomness import rng
+from weakseg.training import Schedule, augment, train
+
+BATCH = 64
+"""Slices per forward when predicting; results do not depend on it."""
+
+
+def run(context: Context) -> None:
+    """Train on the fold's training labels, choose the epoch and the threshold on its validation labels.
+
+    Writes ``weights.safetensors``, ``predictions.csv`` (case, position, role, label, logit; all but training cases),
+    ``history.csv`` and ``metrics.json``.
+
+    Raises:
+        WeaksegError: the fold's training or validation slices are all of one class.
+    """
+    params, preprocessed = context.params, context.folder("preprocess")
+    torch.set_num_threads(context.threads)
+    torch.use_deterministic_algorithms(True)
+    slices = _slices(context)
+    train_rows = _labelled(slices, "train")
+    val_rows = _labelled(slices, "val")
+    images = SliceImages(preprocessed)
+    network = resnet(images.channels(train_rows), params, params["seed"]).to(context.device)
+    batches = TrainingBatches(images, train_rows, params)
+
+    def validation_auc(model: nn.Module) -> float:
+        return auc(predict(model, images, val_rows, context.device), val_rows["label"])
+
+    balance = torch.tensor((train_rows["label"] != LESION).sum() / (train_rows["label"] == LESION).sum())
+    loss = nn.BCEWithLogitsLoss(pos_weight=balance.float().to(context.device))
+    settings = params["training"]
+    schedule = Schedule(
+        settings["epochs"],
+        settings["patience"],
+        settings["learning_rate"],
+        settings["weight_decay"],
+        batches.steps,
+    )
+    history = train(
+        network,
+        batches,
+        lambda logits, labels: loss(logits[:, 0], labels),
+        validation_auc,
+        schedule,
+        context.state,
+        context.device,
+    )
+    freeze(network, context.device)
+    evaluated = slices[slices["role"] != "train"].copy()
+    with torch.inference_mode():
+        evaluated["logit"] = predict(network, images, evaluated, context.device)
+    context.count("training_slices", len(train_rows))
+    context.count("labels_used", len(train_rows) + len(val_rows))
+    save_weights(context.out / "weights.safetensors", network)
+    evaluated.to_csv(context.out / "predictions.csv", index=False)
+    pd.DataFrame(history).to_csv(context.out / "history.csv", index=False)
+    modalities = context.record("index")["params"]["modalities"]
+    write_json(context.out / "metrics.json", _metrics(evaluated, preprocessed, images, modalities))
+
+
+def _slices(context: Context) -> pd.DataFrame:
+    """Every slice unit with its label and its role in this fold."""
+    cases = read_cases(context.folder("index"))
+    role = f"role_f{context.params['fold']}"
+    slices = read_labels(context.folder("labels")).merge(cases[["case", role]], on="case", validate="many_to_one")
+    return slices.rename(columns={role: "role"})
+
+
+def _labelled(slices: pd.DataFrame, role: str) -> pd.DataFrame:
+    rows = slices[(slices["role"] == role) & (slices["label"] != UNLABELLED)].reset_index(drop=True)
+    if rows["label"].nunique() < 2:
+        raise WeaksegError(f"classifier: the {role} slices of this fold are all of one class; add cases or folds")
+    return rows
+
+
+class SliceImages:
+    """Slices of preprocessed cases, read from memory maps when asked for."""
+
+    def __init__(self, preprocessed: Path) -> None:
+        self.open = cache(lambda case: nifti.open_channels(image_file(preprocessed, case)))
+
+    def channels(self, rows: pd.DataFrame) -> int:
+        return int(self.open(rows["case"].iloc[0]).shape[0])
+
+    def batch(self, rows: pd.DataFrame) -> NDArray:
+        """Slices (N, C, X, Y) float32 of the rows' cases and positions."""
+        pairs = zip(rows["case"], rows["position"], strict=True)
+        return np.stack([self.open(case)[..., position] for case, position in pairs]).astype(np.float32)
+
+
+class TrainingBatches:
+    """The batches of an epoch: shuffled, augmented, and a function of (seed, epoch) alone."""
+
+    def __init__(self, images: SliceImages, rows: pd.DataFrame, params: dict[str, Any]) -> None:
+        self.images, self.rows, self.params = images, rows, params
+        self.size = params["training"]["batch_size"]
+        self.steps = -(-len(rows) // self.size)
+
+    def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        draws = rng(self.params["seed"], "augmentation", str(epoch))
+        order = rng(self.params["seed"], "order", str(epoch)).permutation(len(self.rows))
+        for start in range(0, len(order), self.size):
+            rows = self.rows.iloc[order[start : start + self.size]]
+            inputs = torch.from_numpy(self.images.batch(rows))
+            if self.params["training"]["augmentation"]:
+                inputs = augment(inputs, draws.random((len(rows), 7 + 2 * inputs.shape[1])))
+            yield inputs, torch.from_numpy(rows["label"].to_numpy(np.float32))
+
+
+def predict(network: nn.Module, images: SliceImages, rows: pd.DataFrame, device: str) -> NDArray:
+    """Logits (N,) of the rows' slices."""
+    logits = [
+        network(torch.from_numpy(images.batch(rows.iloc[start : start + BATCH])).to(device))[:, 0].float().cpu()
+        for start in range(0, len(rows), BATCH)
+    ]
+    return torch.cat(logits).numpy()
+
+
+def _metrics(evaluated: pd.DataFrame, preprocessed: Path, images: SliceImages, modalities: list[str]) -> dict[str, Any]:
+    """AUC, sensitivity and specificity by role at the validation threshold, and the AUC of plain statistics."""
+    labelled = evaluated[evaluated["label"] != UNLABELLED]
+    val = labelled[labelled["role"] == "val"]
+    threshold = youden_threshold(val["logit"], val["label"])
+    metrics: dict[str, Any] = {"threshold": threshold, "roles": {}}
+    for role, rows in labelled.groupby("role"):
+        sensitivity, specificity = sensitivity_specificity(rows["logit"], rows["label"], threshold)
+        metrics["roles"][role] = {
+            "slices": len(rows),
+            "positive": int((rows["label"] == LESION).sum()),
+            "auc": auc(rows["logit"], rows["label"]),
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "plain_auc": plain_aucs(rows, preprocessed, images, modalities),
+        }
+    return metrics
+
+
+def plain_aucs(rows: pd.DataFrame, preprocessed: Path, images: SliceImages, modalities: list[str]) -> dict[str, float]:
+    """AUC of what needs no learning: slice position, foreground area, and each channel's p95 and p99.
+
+    Each in its better direction, chosen on these very slices, so in favour of the plain statistic.
+    """
+    records = []
+    for case, group in rows.groupby("case"):
+        foreground, affine = read_foreground(preprocessed, str(case))
+        occupied = np.flatnonzero(foreground.any(axis=(0, 1)))
+        for position in group["position"]:
+            inside = foreground[..., position]
+            relative = (position - occupied[0]) / max(int(np.ptp(occupied)), 1)
+            record = {
+                "position": relative,
+                "distance_to_middle": abs(relative - 0.5),
+                "foreground_area": inside.sum() * pixel_area(affine),
+            }
+            values = images.open(case)[..., position][:, inside]
+            for percent in (95, 99):
+                for modality, value in zip(modalities, np.percentile(values, percent, axis=1), strict=True):
+                    record[f"{modality}_p{percent}"] = value
+            records.append(record)
+    statistics = pd.DataFrame(records)
+    labels = np.concatenate([group["label"].to_numpy() for _, group in rows.groupby("case")])
+    values = {name: auc(statistics[name], labels) for name in statistics.columns}
+    return {name: max(value, 1 - value) for name, value in values.items()}

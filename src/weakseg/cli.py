@@ -1,0 +1,105 @@
+"""The command line: one command per stage, and a few for people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from weakseg import catalogue
+from weakseg.errors import WeaksegError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, or 1 with one plain message for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except WeaksegError as error:
+        print(f"weakseg: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="weakseg", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in catalogue.STAGES:
+        stage = commands.add_parser(name, help=f"run the stage {name} of a spec file")
+        stage.add_argument("--spec", type=Path, required=True, help="results/.state/specs/<key>.json")
+        stage.add_argument("--threads", type=int, default=1)
+        stage.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+        stage.set_defaults(command=_stage)
+    publish = commands.add_parser("publish", help="verify the scores and copy tables and figures to their place")
+    publish.add_argument("--destination", type=Path, required=True)
+    publish.add_argument("runs", type=Path, nargs="+", help="run folders to publish from")
+    publish.set_defaults(command=_publish)
+    plan = commands.add_parser("plan", help="list the runs that a configuration asks for")
+    plan.set_defaults(command=_plan)
+    verify = commands.add_parser("verify", help="do the published tables belong to this configuration?")
+    verify.set_defaults(command=_verify)
+    prune = commands.add_parser("prune", help="list run folders that these configurations do not use")
+    prune.add_argument("--delete", action="store_true", help="remove them")
+    prune.set_defaults(command=_prune)
+    for command in (plan, verify, prune):
+        command.add_argument("--configfile", type=Path, action="append", help="as given to snakemake", default=[])
+    schema = commands.add_parser("schema", help="print the JSON schema or the key reference of the configuration")
+    schema.add_argument("--reference", action="store_true", help="the table of keys, as Markdown")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _stage(options: argparse.Namespace) -> None:
+    from weakseg.execution import execute
+
+    # Libraries read this when they load, which is after this line.
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    if options.device == "cuda":
+        _require_cuda()
+    execute(json.loads(options.spec.read_text()), options.threads, options.device)
+
+
+def _require_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise WeaksegError("device cuda: no GPU that torch can use on this machine; set device to cpu in the profile")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from weakseg.plan import build
+    from weakseg.workflow import read_config
+
+    for run in build(read_config(options.configfile)).runs.values():
+        print(f"{'done' if run.record.exists() else 'open'}  {run.folder}")
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from weakseg.workflow import publish
+
+    publish(options.destination, options.runs)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from weakseg.workflow import read_config, verify_published
+
+    print(verify_published(read_config(options.configfile)))
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from weakseg.workflow import prune, read_config
+
+    for folder in prune([read_config([path]) for path in options.configfile or [None]], options.delete):
+        print(folder)
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from weakseg.config import Config, reference
+
+    print(reference() if options.reference else json.dumps(Config.model_json_schema(), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,334 @@
+"""The configuration: its models are the source of the JSON schema, the defaults and the key reference.
+
+The sections stand in the order of the workflow. *How* to run (cores, device, memory) is no part of it: that lives in
+profiles. :func:`load` turns what Snakemake read into a :class:`Config` or says in one line what is wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from weakseg import catalogue
+from weakseg.errors import WeaksegError
+
+Modality = Literal["t1", "t1ce", "t2", "flair"]
+Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+Point = Literal["fixed", "label-free", "oracle-set"]
+Region = Literal["whole_tumour", "tumour_core", "enhancing_tumour"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhantomConfig(Section):
+    cases: Annotated[int, Field(ge=5)] = Field(80, description="Cases of the phantom, one patient each.")
+    shape: tuple[Positive, Positive, Positive] = Field(
+        (64, 64, 48), description="Voxels along X, Y, Z; the field of view stays, so fewer voxels are larger ones."
+    )
+    shift_cases: Annotated[int, Field(ge=0)] = Field(
+        16, description="Cases of the test fold `shift`: other contrast, noise and anatomy. 0 leaves it out."
+    )
+
+
+class SplitConfig(Section):
+    folds: Positive = Field(
+        1, description="1: one hold-out split. More: cross-validation, each patient tested once, by patient and grade."
+    )
+    test: Share = Field(0.2, description="Share of the patients that are tested; used with one fold only.")
+    val: Share = Field(0.2, description="Share of the patients (that may be tested) kept for validation in each fold.")
+    train_only: list[str] = Field(
+        [], description="Patterns of case names (`TCGA-*`) that only ever train, such as cases without expert masks."
+    )
+
+
+class SupervoxelConfig(Section):
+    segments: Positive = Field(400, description="Supervoxels asked for inside the foreground of a case.")
+    compactness: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="SLIC: larger gives rounder supervoxels; images are scaled to [0, 1] first."
+    )
+
+
+class IntensityConfig(Section):
+    channel: Modality = Field("flair", description="Channel whose raw brightness is the null `intensity`.")
+    sign: Literal[1, -1] = Field(1, description="1: lesions are bright in it; -1: they are dark.")
+
+
+class DatasetConfig(Section):
+    path: str = Field(
+        "phantom",
+        description="`phantom`, or the folder of the real data in its publisher's layout (`~` and `$VAR` work).",
+    )
+    shift_path: str | None = Field(
+        None,
+        description="A second folder of the same layout that is only tested (another hospital). Phantoms bring theirs.",
+    )
+    modalities: list[Modality] = Field(
+        ["t1", "t1ce", "t2", "flair"], min_length=1, description="Channels, in this order."
+    )
+    label_coding: Literal["brats2017", "brats2015"] = Field(
+        "brats2017", description="brats2017: labels 1, 2, 4. brats2015: also 3, non-enhancing tumour."
+    )
+    region: Region = Field("whole_tumour", description="What counts as lesion, for labels and scores.")
+    spacing: tuple[float, float, float] | None = Field(
+        None, description="Voxel size in mm to resample to; null keeps it."
+    )
+    size: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="Voxels along X, Y, Z to crop or pad to, around the foreground; null keeps the grid."
+    )
+    min_lesion_mm2: Annotated[float, Field(ge=0)] = Field(
+        20, description="A slice is labelled lesion from this area on; smaller lesions leave it without a label."
+    )
+    max_dropped: Share = Field(0.15, description="Largest share of lesion slices that may fall below `min_lesion_mm2`.")
+    supervoxels: SupervoxelConfig = SupervoxelConfig()
+    intensity: IntensityConfig = IntensityConfig()
+    split: SplitConfig = SplitConfig()
+    phantom: PhantomConfig = PhantomConfig()
+
+    @property
+    def is_phantom(self) -> bool:
+        return self.path == "phantom"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetConfig:
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities: each may be named once")
+        if self.intensity.channel not in self.modalities:
+            raise ValueError(
+                f"intensity.channel: {self.intensity.channel} is not among modalities {self.modalities}; name one of them"
+            )
+        if self.split.folds == 1 and self.split.test + self.split.val >= 1:
+            raise ValueError("split: test and val together leave no patient to train on; lower one")
+        if self.is_phantom and self.shift_path is not None:
+            raise ValueError(
+                "shift_path: phantoms bring their own shift fold; set path to real data or drop shift_path"
+            )
+        return self
+
+
+class SliceViewConfig(Section):
+    min_foreground_mm2: Annotated[float, Field(ge=0)] = Field(
+        1000, description="Axial slices with less foreground are no units: not trained on, map zero."
+    )
+
+
+class ViewsConfig(Section):
+    slice: SliceViewConfig = SliceViewConfig()
+
+
+class TrainingConfig(Section):
+    epochs: Positive = Field(20, description="Most epochs.")
+    patience: Positive = Field(8, description="Epochs without a better validation AUC after which training stops.")
+    batch_size: Positive = Field(32, description="Slices per step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak of the one-cycle schedule of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="Of AdamW.")
+    augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training slices.")
+
+
+class ResNetConfig(Section):
+    blocks: tuple[Positive, Positive, Positive, Positive] = Field((1, 1, 1, 1), description="Basic blocks per stage.")
+    width: Positive = Field(16, description="Channels of the first stage, doubled at each next; 64 is full width.")
+    stem_stride: Literal[1, 2] = Field(2, description="Stride of the first convolution.")
+    training: TrainingConfig = TrainingConfig()
+
+
+class ClassifiersConfig(Section):
+    resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
+
+
+class CamConfig(Section):
+    layer: Layer = Field("layer3", description="Stage of the ResNet whose output is explained.")
+
+
+class MethodsConfig(Section):
+    gradcam: CamConfig | None = Field(CamConfig(layer="layer3"), description="null leaves the method out.")
+    layercam: CamConfig | None = Field(CamConfig(layer="layer1"), description="null leaves the method out.")
+
+
+class UntrainedConfig(Section):
+    layer: Layer = Field("layer1", description="LayerCAM of this stage of a network that never saw a label.")
+
+
+class NullsConfig(Section):
+    untrained: UntrainedConfig = UntrainedConfig()
+
+
+class MapsConfig(Section):
+    gate: list[Literal["classifier", "none"]] = Field(
+        ["classifier"],
+        min_length=1,
+        description="classifier: slices that it calls normal get an all-zero map, for nulls too. none: every slice is explained.",
+    )
+    methods: MethodsConfig = MethodsConfig()
+    nulls: NullsConfig = Field(NullsConfig(), description="random, centre, intensity and untrained always run.")
+
+
+class ComponentsConfig(Section):
+    opening_mm: Annotated[float, Field(ge=0)] = Field(3, description="Radius of the opening; 0 leaves it out.")
+    closing_mm: Annotated[float, Field(ge=0)] = Field(3, description="Radius of the closing; 0 leaves it out.")
+    min_volume_ml: Annotated[float, Field(ge=0)] = Field(1, description="Smaller connected components are dropped.")
+
+
+class RefinementsConfig(Section):
+    chains: list[str] = Field(
+        ["threshold", "supervoxel", "supervoxel+components"],
+        min_length=1,
+        description="Chains of refinements joined by `+`: threshold (as it is), supervoxel, and last components.",
+    )
+    components: ComponentsConfig = ComponentsConfig()
+
+    @model_validator(mode="after")
+    def _known(self) -> RefinementsConfig:
+        for chain in self.chains:
+            steps = chain.split("+")
+            for step in steps:
+                if step not in catalogue.REFINEMENTS:
+                    raise ValueError(
+                        f"chains: {chain}: unknown refinement {step!r}{_nearest(step, catalogue.REFINEMENTS)}"
+                    )
+            if "components" in steps[:-1]:
+                raise ValueError(f"chains: {chain}: components works on masks, so it must come last")
+            if ("threshold" in steps and steps[0] != "threshold") or len(set(steps)) < len(steps):
+                raise ValueError(f"chains: {chain}: threshold may only come first, and each step once")
+            if steps[0] == "threshold" and len(steps) > 1:
+                raise ValueError(f"chains: {chain}: threshold is the identity; write {'+'.join(steps[1:])}")
+        return self
+
+
+class ProtocolConfig(Section):
+    operating_points: list[Point] = Field(
+        ["fixed", "label-free", "oracle-set"],
+        min_length=1,
+        description="How maps are cut: at 0.5, by Otsu, or at the best threshold of the tested set (an upper bound).",
+    )
+    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="Resamples of patients behind each interval.")
+
+
+class ReportConfig(Section):
+    overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
+
+
+class Config(Section):
+    """Everything that decides what is computed."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(
+        "default", description="default publishes to `results/`, any other name to `results/<name>/`."
+    )
+    data_seed: int = Field(20220, description="Seed of phantoms, folds and draws.")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0, 1, 2], min_length=1, description="Repetitions: classifiers and maps are run once with each."
+    )
+    data: dict[Literal["brats"], DatasetConfig | None] = Field(
+        {"brats": DatasetConfig()}, description="Data sets; null leaves one out."
+    )
+    views: ViewsConfig = ViewsConfig()
+    classifiers: ClassifiersConfig = ClassifiersConfig()
+    maps: MapsConfig = MapsConfig()
+    refinements: RefinementsConfig = RefinementsConfig()
+    protocol: ProtocolConfig = ProtocolConfig()
+    report: ReportConfig = ReportConfig()
+
+    @property
+    def datasets(self) -> dict[str, DatasetConfig]:
+        """The data sets that are not left out."""
+        return {name: dataset for name, dataset in self.data.items() if dataset is not None}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each may be named once")
+        if not self.datasets:
+            raise ValueError("data: every data set is null; keep at least one")
+        return self
+
+
+def load(raw: dict[str, Any]) -> Config:
+    """Check a configuration as read from YAML.
+
+    Raises:
+        WeaksegError: one line for each fault, with the key and, for a misspelt one, the nearest that exists.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(fault) for fault in error.errors()]
+        raise WeaksegError("config: " + "\nconfig: ".join(lines)) from None
+
+
+def _explain(fault: Any) -> str:
+    location = [part for part in fault["loc"] if part != "[key]"]
+    where = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        known = [name for name, _ in _children(location[:-1])]
+        return f"{where}: unknown key{_nearest(str(location[-1]), known)}"
+    if fault["type"] == "literal_error":
+        expected = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{where}: {fault['input']!r} is not possible{_nearest(str(fault['input']), expected)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{where}.{message}" if where else message
+    return f"{where}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"
+
+
+def _nearest(word: str, known: typing.Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are: {', '.join(known)}"
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """Yield the section classes inside an annotation such as ``dict[str, X | None]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _sections(argument)
+
+
+def _children(location: list[Any]) -> list[tuple[str, Any]]:
+    """The fields of the section at a location; names of data sets are stepped over."""
+    section: type[Section] = Config
+    for part in location:
+        field = section.model_fields.get(str(part))
+        inner = next(_sections(field.annotation), None) if field else None
+        section = inner or section
+    return list(section.model_fields.items())
+
+
+def reference() -> str:
+    """The table of every key with its default and meaning, as Markdown, for ``config/README.md``."""
+    lines = ["| key | default | meaning |", "| --- | --- | --- |"]
+
+    def walk(section: Section, prefix: str) -> None:
+        for name, field in type(section).model_fields.items():
+            value, path = getattr(section, name), f"{prefix}{name}"
+            nested = [(path, value)] if isinstance(value, Section) else []
+            if isinstance(value, dict):
+                nested = [(f"{path}.{key}", item) for key, item in value.items()]
+            if not nested:
+                lines.append(f"| `{path}` | `{_yaml(value)}` | {field.description} |")
+            elif field.description:
+                lines.append(f"| `{path}` | | {field.description} |")
+            for inner_path, inner in nested:
+                walk(inner, f"{inner_path}.")
+
+    walk(Config(), "")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    return str(value)

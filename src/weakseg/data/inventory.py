@@ -1,0 +1,51 @@
+"""Content digests of raw data, so that a result knows exactly which files it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from weakseg.errors import WeaksegError
+
+
+def content_digest(root: Path, cache: Path) -> str:
+    """Digest of a data folder: the md5 in its ``.dvc`` pointer if it has one, else SHA-256 over all its files.
+
+    Hashes are cached in the file ``cache`` by (path, size, modification time), so that only the first call reads data.
+
+    Raises:
+        WeaksegError: ``root`` is no folder.
+    """
+    if not root.is_dir():
+        raise WeaksegError(f"{root}: no such folder; set data.<data set>.path to the folder of the raw data")
+    pointer = root.with_name(root.name + ".dvc")
+    if pointer.is_file():
+        return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
+    known: dict[str, str] = json.loads(cache.read_text()) if cache.is_file() else {}
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    stamps = {path: _stamp(path) for path in files}
+    missing = [path for path in files if stamps[path] not in known]
+    if missing:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            known.update(zip((stamps[path] for path in missing), pool.map(_sha256, missing), strict=True))
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(known, indent=0, sort_keys=True))
+        temporary.replace(cache)
+    listing = "\n".join(f"{path.relative_to(root)} {known[stamps[path]]}" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""How well a score tells two classes apart."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+
+def auc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Area under the ROC curve in [0, 1], ties counted half (Mann-Whitney U); NaN if a class is missing."""
+    scores, positive = np.asarray(scores, dtype=float), np.asarray(labels) == 1
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return float("nan")
+    rank_sum = rankdata(scores)[positive].sum()
+    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def youden_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
+    """The threshold t that maximises sensitivity + specificity of ``score >= t`` (Youden 1950).
+
+    Of several equal ones the lowest, so that fewer lesions are missed. Thresholds lie half way between scores, and
+    below all of them if a class is missing.
+    """
+    scores, positive = np.asarray(scores, dtype=float), np.asarray(labels) == 1
+    values = np.unique(scores)
+    candidates = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2])
+    if positive.all() or not positive.any():
+        return float(candidates[0])
+    hits = np.searchsorted(np.sort(scores[positive]), candidates)
+    passes = np.searchsorted(np.sort(scores[~positive]), candidates)
+    youden = passes / (~positive).sum() - hits / positive.sum()
+    return float(candidates[int(np.argmax(youden))])
+
+
+def sensitivity_specificity(scores: ArrayLike, labels: ArrayLike, threshold: float) -> tuple[float, float]:
+    """Shares of positives with ``score >= threshold`` and of negatives below it; NaN for a class that is missing."""
+    called, positive = np.asarray(scores, dtype=float) >= threshold, np.asarray(labels) == 1
+    sensitivity = float(called[positive].mean()) if positive.any() else float("nan")
+    specificity = float((~called[~positive]).mean()) if (~positive).any() else float("nan")
+    return sensitivity, specificity

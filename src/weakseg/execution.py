@@ -1,0 +1,173 @@
+"""Running one stage: a temporary folder, the record last, one rename. A crash leaves no result behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from weakseg import catalogue
+from weakseg.errors import WeaksegError
+from weakseg.keys import package_versions
+from weakseg.plan import RESULTS, STATE
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Context:
+    """What a stage is given: its parameters, where to read, where to write, and what to count.
+
+    Attributes:
+        stage, key, params: as planned.
+        upstream: folders to read, by role.
+        out: temporary folder to write to; it becomes the result.
+        state: folder that survives a kill, for resuming; removed after success.
+        threads, device: how to run; they never decide a result.
+        counts: numbers for ``run.json``, such as ``forwards``.
+        truth_opened: case ids of the masks opened, by purpose; filled by :mod:`weakseg.data.truth`.
+    """
+
+    stage: str
+    key: str
+    params: dict[str, Any]
+    upstream: dict[str, list[Path]]
+    out: Path
+    state: Path
+    threads: int = 1
+    device: str = "cpu"
+    counts: dict[str, int] = field(default_factory=dict)
+    truth_opened: dict[str, set[str]] = field(default_factory=dict)
+
+    def folder(self, role: str) -> Path:
+        """The only upstream folder of a role."""
+        (folder,) = self.upstream[role]
+        return folder
+
+    def record(self, role: str) -> dict[str, Any]:
+        """The ``run.json`` of the only upstream run of a role."""
+        return read_record(self.folder(role))
+
+    def count(self, name: str, number: int) -> None:
+        self.counts[name] = self.counts.get(name, 0) + number
+
+    def map_cases(self, function: Callable[[Item], Result], items: Iterable[Item], what: str) -> list[Result]:
+        """Apply a picklable function to every item on all threads, in order, with a progress bar."""
+        items = list(items)
+        bar = tqdm(total=len(items), desc=what, unit="case", mininterval=1, disable=None)
+        if self.threads == 1 or len(items) < 2:
+            results = [_step(bar, function(item)) for item in items]
+        else:
+            with ProcessPoolExecutor(min(self.threads, len(items)), mp_context=get_context("fork")) as pool:
+                results = [_step(bar, result) for result in pool.map(function, items)]
+        bar.close()
+        return results
+
+
+def _step(bar: Any, result: Result) -> Result:
+    bar.update()
+    return result
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The ``run.json`` of a finished run."""
+    return json.loads((folder / "run.json").read_text())
+
+
+def execute(spec: dict[str, Any], threads: int = 1, device: str = "cpu") -> Path:
+    """Run the stage that a spec describes and return its result's folder.
+
+    Raises:
+        WeaksegError: bad input; the failure is kept in ``results/failures/<key>.json``.
+    """
+    stage = catalogue.STAGES[spec["stage"]]
+    folder, key = Path(spec["folder"]), spec["key"]
+    out = RESULTS / ".tmp" / f"{key}-{os.getpid()}"
+    context = Context(
+        stage=spec["stage"],
+        key=key,
+        params=spec["params"],
+        upstream={role: [Path(path) for path in paths] for role, paths in spec["upstream_folders"].items()},
+        out=out,
+        state=STATE / key,
+        threads=threads,
+        device=device,
+    )
+    failure = RESULTS / "failures" / f"{key}.json"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    started = time.monotonic()
+    try:
+        module, function = stage.entry.split(":")
+        getattr(import_module(module), function)(context)
+        write_json(out / "run.json", _record(spec, context, time.monotonic() - started))
+        _publish(out, folder)
+    except Exception as error:
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        write_json(failure, {**spec, "error": str(error), "traceback": traceback.format_exc()})
+        raise
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    failure.unlink(missing_ok=True)
+    shutil.rmtree(context.state, ignore_errors=True)
+    return folder
+
+
+def _publish(out: Path, folder: Path) -> None:
+    """Put a finished folder in its place by one rename; Snakemake may have made the place, empty, before."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    out.rename(folder)
+
+
+def _record(spec: dict[str, Any], context: Context, seconds: float) -> dict[str, Any]:
+    usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        **{name: spec[name] for name in ("stage", "label", "key", "params", "upstream")},
+        "stage_version": catalogue.STAGES[spec["stage"]].version,
+        "packages": package_versions(),
+        "python": sys.version.split()[0],
+        "threads": context.threads,
+        "device": context.device,
+        "seconds": round(seconds, 2),
+        "peak_memory_mib": usage // 1024,
+        "counts": context.counts,
+        "truth_opened": {purpose: sorted(cases) for purpose, cases in sorted(context.truth_opened.items())},
+        "masks_used": sorted(_masks_used(context)),
+    }
+
+
+def _masks_used(context: Context) -> set[str]:
+    """Cases whose masks this run or any before it opened, apart from the purposes that are free."""
+    folders = [folder for folders in context.upstream.values() for folder in folders]
+    used = {case for folder in folders for case in read_record(folder)["masks_used"]}
+    own = (cases for purpose, cases in context.truth_opened.items() if purpose not in catalogue.FREE_PURPOSES)
+    return used.union(*own)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON in one rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a :class:`WeaksegError` with a message for people unless a condition holds."""
+    if not condition:
+        raise WeaksegError(message)

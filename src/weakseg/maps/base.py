@@ -1,0 +1,116 @@
+"""The contract of map methods, and the stage that runs a family of them over the tested cases of a fold.
+
+A family is a module of this package with one function, ``explain``. It is given a frozen classifier and the slice
+units of one case and returns a raw relevance map per unit: larger means more evidence for the explained class, in
+units that need no scale. Masks are out of its reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from weakseg import catalogue, nifti
+from weakseg.data.index import read_cases
+from weakseg.data.views import Units, slice_units
+from weakseg.execution import Context
+from weakseg.networks import freeze, load_weights, resnet
+
+Methods = dict[str, dict[str, Any]]
+Maps = dict[str, NDArray]
+
+
+@dataclass
+class Explained:
+    """What a family is to explain, and what it may know.
+
+    Attributes:
+        units: all units of the case.
+        selected: (M,) indices of the units to explain, those that the gate lets through.
+        network: the frozen classifier, one logit.
+        untrained: the same architecture, never trained.
+        modalities: names of the channels.
+        seed: repetition.
+        device: where networks are.
+        forwards: units passed through a network so far; families add theirs.
+    """
+
+    units: Units
+    selected: NDArray
+    network: nn.Module
+    untrained: nn.Module
+    modalities: list[str]
+    seed: int
+    device: str
+    forwards: int = 0
+
+
+class Explain(Protocol):
+    """``explain(explained, methods)``: for each method by name its raw maps, (M, 1, X, Y) float32."""
+
+    def __call__(self, explained: Explained, methods: Methods) -> Maps: ...
+
+
+def run(context: Context) -> None:
+    """Write ``<method>/<case>.nii.gz``, the raw map (X, Y, Z) on the case's grid, for every tested case of the fold."""
+    params, preprocessed = context.params, context.folder("preprocess")
+    torch.set_num_threads(context.threads)
+    torch.use_deterministic_algorithms(True)
+    cases = read_cases(context.folder("index"))
+    tested = cases[cases[f"role_f{params['fold']}"].isin(["test", "shift"])]["case"]
+    trained, untrained = _networks(context)
+    gate = Gate(context) if params["gate"] == "classifier" else None
+    modalities = context.record("index")["params"]["modalities"]
+    families = {catalogue.METHODS[name].family for name in params["methods"]}
+    explain: Explain = import_module(f"weakseg.maps.{families.pop()}").explain
+
+    def explain_case(case: str) -> None:
+        units = slice_units(preprocessed, case, params["min_foreground_mm2"])
+        selected = gate.passing(units) if gate else np.arange(len(units.positions))
+        explained = Explained(units, selected, trained, untrained, modalities, params["seed"], context.device)
+        maps = explain(explained, params["methods"]) if len(selected) else {}
+        context.count("forwards", explained.forwards)
+        context.count("units", len(units.positions))
+        context.count("units_gated", len(units.positions) - len(selected))
+        for name in params["methods"]:
+            volume = np.zeros((len(units.positions), *units.image.shape[2:]), dtype=np.float32)
+            if len(selected):
+                volume[selected] = maps[name][:, 0]
+            nifti.write_map(context.out / name / f"{case}.nii.gz", units.stack(volume), units.affine)
+
+    # Cases share one process: networks are read once, and each case fills a batch by itself.
+    for case in tested:
+        explain_case(case)
+
+
+def _networks(context: Context) -> tuple[nn.Module, nn.Module]:
+    """The fold's classifier, and the same architecture with other initial weights that it never trained."""
+    record = context.record("classifier")
+    channels = len(context.record("index")["params"]["modalities"])
+    trained = resnet(channels, record["params"], context.params["seed"])
+    load_weights(context.folder("classifier") / "weights.safetensors", trained)
+    untrained = resnet(channels, record["params"], context.params["seed"])
+    return freeze(trained, context.device), freeze(untrained, context.device)
+
+
+class Gate:
+    """Lets through the units that the classifier calls lesion, by Youden's J on validation labels."""
+
+    def __init__(self, context: Context) -> None:
+        folder = context.folder("classifier")
+        predictions = pd.read_csv(folder / "predictions.csv", dtype={"case": str})
+        threshold = pd.read_json(folder / "metrics.json", typ="series")["threshold"]
+        called = predictions[predictions["logit"] >= threshold]
+        self.called = {case: set(group["position"]) for case, group in called.groupby("case")}
+
+    def passing(self, units: Units) -> NDArray:
+        """Indices of the units that pass."""
+        called = self.called.get(units.case, set())
+        return np.flatnonzero([position in called for position in units.positions])

@@ -1,0 +1,63 @@
+"""Null maps: they explain nothing, pass the same gate and are cut at the same points. A method has to beat them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from weakseg import nifti
+from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.cam import cams
+from weakseg.randomness import rng
+
+
+def random(explained: Explained) -> NDArray:
+    """Uniform noise in [0, 1), independent from voxel to voxel: (M, X, Y)."""
+    generator = rng(explained.seed, "null-random", explained.units.case)
+    return generator.random(explained.units.foreground.shape, dtype=np.float32)[explained.selected]
+
+
+def centre(explained: Explained) -> NDArray:
+    """Nearness to the centroid of the foreground in 3D, 1 there and 0 at the farthest foreground voxel: (M, X, Y)."""
+    units = explained.units
+    spacing = nifti.spacing_of(units.affine)
+    slices, x, y = np.nonzero(units.foreground)
+    inside = np.stack([x * spacing[0], y * spacing[1], units.positions[slices] * spacing[2]])
+    middle = inside.mean(axis=1)
+    farthest = np.linalg.norm(inside - middle[:, None], axis=0).max()
+    _, width, height = units.foreground.shape
+    dx = np.arange(width)[None, :, None] * spacing[0] - middle[0]
+    dy = np.arange(height)[None, None, :] * spacing[1] - middle[1]
+    dz = units.positions[explained.selected][:, None, None] * spacing[2] - middle[2]
+    distance = np.sqrt(dx**2 + dy**2 + dz**2)
+    return np.clip(1 - distance / max(farthest, 1e-6), 0, 1).astype(np.float32)
+
+
+def intensity(explained: Explained, channel: str, sign: int) -> NDArray:
+    """Brightness (or darkness) of a channel in standard deviations of the foreground: (M, X, Y)."""
+    image: NDArray = explained.units.image[explained.selected, explained.modalities.index(channel)]
+    return sign * image
+
+
+def untrained(explained: Explained, layer: str) -> NDArray:
+    """LayerCAM of a network of the same architecture that was never trained (Adebayo et al. 2018): (M, X, Y)."""
+    images = torch.from_numpy(explained.units.image[explained.selected])
+    explained.forwards += len(images)
+    return cams(explained.untrained, images, {"layercam": layer}, explained.device)["layercam"][:, 0]
+
+
+NULLS: dict[str, Callable[..., NDArray]] = {
+    "random": random,
+    "centre": centre,
+    "intensity": intensity,
+    "untrained": untrained,
+}
+
+
+def explain(explained: Explained, methods: Methods) -> Maps:
+    """Null maps of the case's selected units, by name, 0 outside the foreground; see :mod:`weakseg.maps.base`."""
+    inside = explained.units.foreground[explained.selected]
+    return {name: (NULLS[name](explained, **params) * inside)[:, None] for name, params in methods.items()}

@@ -1,0 +1,295 @@
+"""The plan: which runs a configuration asks for, with which parameters, under which key. Pure and free of torch.
+
+Every run is one Snakemake job and one folder, ``results/runs/<stage>/<label>-<key>/``. What does not apply is decided
+here, never while running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from weakseg import catalogue
+from weakseg.config import Config, DatasetConfig
+from weakseg.data.inventory import content_digest
+from weakseg.errors import WeaksegError
+from weakseg.keys import canonical, run_key
+
+RESULTS = Path("results")
+STATE = RESULTS / ".state"
+PHANTOMS = Path("data/phantoms")
+
+PUBLISHED = (
+    "scores.parquet",
+    "metrics.json",
+    "tables/leaderboard.csv",
+    "tables/leaderboard.md",
+    "tables/leaderboard.tex",
+    "tables/comparisons.csv",
+    "tables/classifiers.csv",
+    "tables/labels.csv",
+    "figures/overlays.png",
+    "figures/dice.png",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job: a stage with its parameters and the keys of the runs it reads, by role."""
+
+    stage: str
+    label: str
+    params: dict[str, Any]
+    upstream: dict[str, list[str]]
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its result lies, relative to the working directory."""
+        parent = PHANTOMS if self.stage == "phantom" else RESULTS / "runs" / self.stage
+        return parent / f"{self.label}-{self.key}"
+
+    @property
+    def record(self) -> Path:
+        """The file that is written last, and so stands for the whole result."""
+        return self.folder / "run.json"
+
+
+@dataclass
+class Plan:
+    """All runs of a configuration by key, each after what it reads."""
+
+    config: Config
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def add(self, stage: str, label: str, params: dict[str, Any], **upstream: str | list[str]) -> str:
+        """Add a run and return its key; an equal run is added once."""
+        keys = {role: [value] if isinstance(value, str) else list(value) for role, value in upstream.items()}
+        params = json.loads(canonical(params))
+        key = run_key(stage, catalogue.STAGES[stage].version, params, keys)
+        self.runs[key] = Run(stage, label, params, keys, key)
+        return key
+
+    def of_stage(self, stage: str) -> list[Run]:
+        return [run for run in self.runs.values() if run.stage == stage]
+
+    def upstream_runs(self, run: Run) -> list[Run]:
+        return [self.runs[key] for keys in run.upstream.values() for key in keys]
+
+    @property
+    def destination(self) -> Path:
+        """Where tables and figures are published."""
+        return RESULTS if self.config.name == "default" else RESULTS / self.config.name
+
+    def spec(self, run: Run) -> dict[str, Any]:
+        """What a stage needs to run: its parameters and the folders it reads."""
+        folders = {role: [str(self.runs[key].folder) for key in keys] for role, keys in run.upstream.items()}
+        return {**asdict(run), "folder": str(run.folder), "upstream_folders": folders}
+
+    def write_specs(self) -> None:
+        """Write the spec file of every run that has none yet; a spec never changes under its key."""
+        STATE.joinpath("specs").mkdir(parents=True, exist_ok=True)
+        for run in self.runs.values():
+            path = spec_file(run.key)
+            if not path.exists():
+                temporary = path.with_suffix(f".{os.getpid()}")
+                temporary.write_text(json.dumps(self.spec(run), indent=1))
+                temporary.replace(path)
+
+
+def spec_file(key: str) -> Path:
+    """The spec file of a run."""
+    return STATE / "specs" / f"{key}.json"
+
+
+def build(config: Config) -> Plan:
+    """Plan every run of a configuration.
+
+    Raises:
+        WeaksegError: a data folder is missing, or a run that must not would read truth masks.
+    """
+    plan = Plan(config)
+    scores: list[str] = []
+    classifiers: list[str] = []
+    labels: list[str] = []
+    overlays: dict[str, list[str]] = {"preprocess": [], "truth": [], "maps": [], "index": []}
+    for name, dataset in config.datasets.items():
+        data = _plan_data(plan, name, dataset)
+        labels.append(data["labels"])
+        for role in ("preprocess", "truth", "index"):
+            overlays[role].append(data[role])
+        for seed in config.seeds:
+            folds = range(dataset.split.folds)
+            networks = [_plan_classifier(plan, name, data, seed, fold) for fold in folds]
+            classifiers += networks
+            for gate in config.maps.gate:
+                for family, methods in _families(config, dataset).items():
+                    maps = [
+                        _plan_maps(plan, name, data, networks[fold], family, methods, gate, seed, fold)
+                        for fold in folds
+                    ]
+                    scores.append(_plan_scores(plan, name, dataset, data, networks, maps, family, gate, seed))
+                    if seed == config.seeds[0] and gate == config.maps.gate[0]:
+                        overlays["maps"] += maps
+    collect = plan.add("collect", "all", {}, scores=scores)
+    statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
+    plan.add("leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=labels)
+    plan.add("figures", "all", {**statistics, "cases": config.report.overlay_cases}, collect=collect, **overlays)
+    check_truth_access(plan)
+    return plan
+
+
+def check_truth_access(plan: Plan) -> None:
+    """Refuse a plan in which a stage reads truth masks without being on the allow-list of the catalogue.
+
+    Raises:
+        WeaksegError: naming the run and what it would read.
+    """
+    allowed = {name for name, stage in catalogue.STAGES.items() if stage.purposes}
+    for run in plan.runs.values():
+        for source in plan.upstream_runs(run):
+            if source.stage == "truth" and run.stage not in allowed:
+                raise WeaksegError(f"{run.stage}/{run.label}: would read truth masks; only {sorted(allowed)} may")
+
+
+def _plan_data(plan: Plan, name: str, dataset: DatasetConfig) -> dict[str, str]:
+    """Index, preprocess, truth, labels and supervoxels of a data set; keys by stage."""
+    config = plan.config
+    facts = catalogue.DATASETS[name]
+    params: dict[str, Any] = {
+        "dataset": name,
+        "modalities": dataset.modalities,
+        "label_coding": dataset.label_coding,
+        "split": dataset.split.model_dump(),
+        "data_seed": config.data_seed,
+    }
+    upstream: dict[str, list[str]] = {"phantom": []}
+    if dataset.is_phantom:
+        for shifted, cases in ((False, dataset.phantom.cases), (True, dataset.phantom.shift_cases)):
+            if cases:
+                phantom = {
+                    "phantom": facts.phantom,
+                    "phantom_version": catalogue.PHANTOM_VERSIONS[facts.phantom],
+                    "data_seed": config.data_seed,
+                    "cases": cases,
+                    "shape": dataset.phantom.shape,
+                    "shifted": shifted,
+                }
+                label = f"{facts.phantom}-shift" if shifted else facts.phantom
+                upstream["phantom"].append(plan.add("phantom", label, phantom))
+    else:
+        roots = [_expand(path) for path in (dataset.path, dataset.shift_path) if path is not None]
+        params["roots"] = [str(root) for root in roots]
+        params["digests"] = [content_digest(root, STATE / "inventory.json") for root in roots]
+    index = plan.add("index", name, params, **upstream)
+    preprocess = plan.add("preprocess", name, {"spacing": dataset.spacing, "size": dataset.size}, index=index)
+    truth = plan.add("truth", name, {}, index=index, preprocess=preprocess)
+    labelling = {
+        "region": dataset.region,
+        "min_lesion_mm2": dataset.min_lesion_mm2,
+        "max_dropped": dataset.max_dropped,
+        "min_foreground_mm2": config.views.slice.min_foreground_mm2,
+    }
+    labels = plan.add("labels", name, labelling, preprocess=preprocess, truth=truth)
+    supervoxels = plan.add("supervoxels", name, dataset.supervoxels.model_dump(), preprocess=preprocess)
+    return {"index": index, "preprocess": preprocess, "truth": truth, "labels": labels, "supervoxels": supervoxels}
+
+
+def _expand(path: str) -> Path:
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise WeaksegError(f"config: data path {path}: the environment variable is not set; export it")
+    return Path(expanded).expanduser().absolute()
+
+
+def _plan_classifier(plan: Plan, name: str, data: dict[str, str], seed: int, fold: int) -> str:
+    params = {**plan.config.classifiers.resnet.model_dump(), "seed": seed, "fold": fold}
+    upstream = {role: data[role] for role in ("index", "preprocess", "labels")}
+    return plan.add("classifier", f"{name}-slice-resnet-s{seed}-f{fold}", params, **upstream)
+
+
+def _families(config: Config, dataset: DatasetConfig) -> dict[str, dict[str, Any]]:
+    """The methods of each family with their parameters."""
+    parameters: dict[str, Any] = {
+        name: method for name, method in config.maps.methods.model_dump().items() if method is not None
+    }
+    parameters |= {
+        "random": {},
+        "centre": {},
+        "intensity": dataset.intensity.model_dump(),
+        "untrained": config.maps.nulls.untrained.model_dump(),
+    }
+    families: dict[str, dict[str, Any]] = {}
+    for name, method in parameters.items():
+        families.setdefault(catalogue.METHODS[name].family, {})[name] = method
+    return families
+
+
+def _plan_maps(
+    plan: Plan,
+    name: str,
+    data: dict[str, str],
+    classifier: str,
+    family: str,
+    methods: dict[str, Any],
+    gate: str,
+    seed: int,
+    fold: int,
+) -> str:
+    params = {"methods": methods, "gate": gate, "seed": seed, "fold": fold}
+    params["min_foreground_mm2"] = plan.config.views.slice.min_foreground_mm2
+    label = f"{name}-slice-{family}{'' if gate == 'classifier' else '-ungated'}-s{seed}-f{fold}"
+    return plan.add("maps", label, params, index=data["index"], preprocess=data["preprocess"], classifier=classifier)
+
+
+def _plan_scores(
+    plan: Plan,
+    name: str,
+    dataset: DatasetConfig,
+    data: dict[str, str],
+    classifiers: list[str],
+    maps: list[str],
+    family: str,
+    gate: str,
+    seed: int,
+) -> str:
+    """Refine the maps of all folds and score them together, so that the oracle's set is the whole test set."""
+    config = plan.config
+    map_chains = dict.fromkeys(_map_chain(chain) for chain in config.refinements.chains)
+    refined = [
+        plan.add(
+            "refinement",
+            f"{plan.runs[key].label}-{chain.replace('+', '-')}",
+            {"steps": chain.split("+")},
+            maps=key,
+            preprocess=data["preprocess"],
+            supervoxels=data["supervoxels"],
+        )
+        for chain in map_chains
+        if chain != "threshold"
+        for key in maps
+    ]
+    params = {
+        "dataset": name,
+        "region": dataset.region,
+        "view": "slice",
+        "classifier": "resnet",
+        "gate": gate,
+        "seed": seed,
+        "chains": {chain: _map_chain(chain) for chain in config.refinements.chains},
+        "components": config.refinements.components.model_dump(),
+        "operating_points": config.protocol.operating_points,
+    }
+    upstream = {role: data[role] for role in ("index", "preprocess", "truth")}
+    suffix = "" if gate == "classifier" else "-ungated"
+    label = f"{name}-slice-{family}{suffix}-s{seed}"
+    return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=maps, refinements=refined)
+
+
+def _map_chain(chain: str) -> str:
+    """The part of a refinement chain that works on maps: `supervoxel+components` -> `supervoxel`."""
+    steps = [step for step in chain.split("+") if step != "components"]
+    return "+".join(steps) or "threshold"

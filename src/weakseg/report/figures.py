@@ -1,0 +1,194 @@
+"""The figures beside the leaderboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from weakseg import catalogue, nifti
+from weakseg.data.index import read_cases
+from weakseg.data.preprocess import image_file, read_foreground
+from weakseg.data.truth import open_lesion
+from weakseg.evaluation.protocol import normalise, otsu
+from weakseg.evaluation.statistics import bootstrap_interval
+from weakseg.execution import Context, read_record
+from weakseg.randomness import rng
+from weakseg.report import style
+from weakseg.studies.leaderboard import seed_means
+
+
+def run(context: Context) -> None:
+    """Write ``figures/overlays.png`` and ``figures/dice.png``."""
+    scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
+    draw_dice(scores, context.params, context.out / "figures" / "dice.png")
+    draw_overlays(context, context.out / "figures" / "overlays.png")
+
+
+def draw_dice(scores: pd.DataFrame, params: dict[str, Any], path: Path) -> None:
+    """Dice of every row of the test set: the mean with its 95 % interval, and each case as a dot."""
+    means = seed_means(scores[scores["role"] == "test"])
+    points = [point for point in catalogue.OPERATING_POINTS if point in set(means["operating_point"])]
+    sets = list(means.groupby(["dataset", "source"]))
+    methods = [name for name in catalogue.METHODS if name in set(means["method"])]
+    height = 1 + 0.55 * len(methods) * len(sets)
+    figure, axes = plt.subplots(len(sets), len(points), figsize=(3.2 * len(points) + 1, height), squeeze=False)
+    for line, ((dataset, source), rows) in zip(axes, sets, strict=True):
+        best = rows[rows["operating_point"] == points[min(1, len(points) - 1)]].groupby("method")["dice"].mean()
+        order = best.sort_values().index.tolist()
+        for axis, point in zip(line, points, strict=True):
+            _draw_point(axis, rows[rows["operating_point"] == point], order, point, params)
+        line[0].set_yticks(range(len(order)), [style.title_of(name) for name in order])
+        line[0].set_ylabel(style.title_of_data(dataset, source))
+    chains = sorted(means["refinement"].unique(), key=lambda chain: (chain != "threshold", chain))
+    handles = [
+        Line2D([], [], marker="o", ls="", color=colour, label=f"refinement: {chain}")
+        for chain, colour in zip(chains, style.REFINEMENT_COLOURS, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.suptitle("Dice per tested case, its mean and 95 % interval over patients")
+    style.save(figure, path)
+
+
+def _draw_point(axis: Axes, rows: pd.DataFrame, order: list[str], point: str, params: dict[str, Any]) -> None:
+    chains = sorted(rows["refinement"].unique(), key=lambda chain: (chain != "threshold", chain))
+    for place, chain in enumerate(chains):
+        colour = style.REFINEMENT_COLOURS[place % len(style.REFINEMENT_COLOURS)]
+        for y, method in enumerate(order):
+            dice = rows[(rows["refinement"] == chain) & (rows["method"] == method)].groupby("patient")["dice"].mean()
+            at = y + 0.25 * ((len(chains) - 1) / 2 - place)
+            low, high = bootstrap_interval(dice, rng(0, "figure", method), params["bootstrap"])
+            axis.plot(dice, np.full(len(dice), at), ".", color=colour, alpha=0.25, ms=2.5)
+            axis.plot([low, high], [at, at], color=colour, lw=1.5)
+            axis.plot(dice.mean(), at, marker=style.POINT_MARKERS[point], color=colour, ms=4)
+    bound = point == "oracle-set"
+    axis.set_title(f"{point}\n(upper bound: cut on the test masks)" if bound else f"{point}\n(no masks used)")
+    if bound:
+        axis.set_facecolor("#f2f2f2")
+        axis.title.set_color(style.BOUND)
+    axis.set_xlim(-0.02, 1)
+    axis.set_yticks([])
+    axis.set_xlabel("Dice")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The slice of a case with the largest lesion: (X, Y) arrays, and the maps by method."""
+
+    dataset: str
+    source: str
+    case: str
+    image: NDArray
+    channel: str
+    lesion: NDArray
+    maps: dict[str, NDArray]
+    cuts: dict[str, float]
+    aspect: float
+
+
+def draw_overlays(context: Context, path: Path) -> None:
+    """Image with truth, then each map with its label-free mask, for tested cases from small to large lesions."""
+    pictures = [picture for index in context.upstream["index"] for picture in _pictures(context, index)]
+    methods = [name for name in catalogue.METHODS if any(name in picture.maps for picture in pictures)]
+    columns = 1 + len(methods)
+    figure, axes = plt.subplots(
+        len(pictures), columns, figsize=(1.55 * columns, 1.65 * len(pictures) + 0.9), squeeze=False
+    )
+    for line, picture in zip(axes, pictures, strict=True):
+        _draw_picture(line, picture, methods)
+    axes[0][0].set_title("image and truth")
+    for axis, method in zip(axes[0][1:], methods, strict=True):
+        axis.set_title(style.title_of(method).replace(": ", ":\n").replace("of an ", "of an\n"), fontsize=7)
+    handles = [
+        Line2D([], [], color=style.TRUTH, label="truth (whole lesion)"),
+        Line2D([], [], color=style.PREDICTION, label="map cut by Otsu (label-free)"),
+    ]
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, labelcolor="white")
+    legend.get_frame().set(facecolor="#444444", alpha=1)
+    legend.set_frame_on(True)
+    figure.suptitle(
+        "Raw maps (seed 1 of the list), each case scaled once; radiological view, patient's left on the right"
+    )
+    style.save(figure, path)
+
+
+def _draw_picture(line: Any, picture: Picture, methods: list[str]) -> None:
+    def show(axis: Axes, values: NDArray, **options: Any) -> None:
+        axis.imshow(values[::-1].T, origin="lower", aspect=picture.aspect, **options)
+
+    def outline(axis: Axes, mask: NDArray, colour: str) -> None:
+        if mask.any():
+            axis.contour(mask[::-1].T.astype(float), levels=[0.5], colors=colour, linewidths=0.9)
+
+    grey = {"cmap": "gray", "vmin": -2, "vmax": 3.5}
+    for axis, name in zip(line, [None, *methods], strict=True):
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        if name is None:
+            show(axis, picture.image, **grey)
+        elif name in picture.maps:
+            show(axis, picture.maps[name], cmap=style.HEAT, vmin=0, vmax=1)
+            outline(axis, picture.maps[name] > picture.cuts[name], style.PREDICTION)
+        outline(axis, picture.lesion, style.TRUTH)
+    line[0].set_ylabel(
+        f"{style.title_of_data(picture.dataset, picture.source)}\n{picture.case}\n{picture.channel}", fontsize=5
+    )
+
+
+def _pictures(context: Context, index: Path) -> list[Picture]:
+    key = read_record(index)["key"]
+    (preprocessed,) = _reading(context.upstream["preprocess"], key)
+    (truth,) = _reading(context.upstream["truth"], key)
+    maps = _reading(context.upstream["maps"], key)
+    params = read_record(index)["params"]
+    modalities = params["modalities"]
+    channel = "flair" if "flair" in modalities else modalities[0]
+    cases = read_cases(index).set_index("case")
+    tested = {case: fold for fold, cases_ in _tested(cases, maps).items() for case in cases_}
+    lesions = {case: open_lesion(context, truth, case, "scores", "whole_tumour", "grid")[0] for case in tested}
+    ordered = sorted(tested, key=lambda case: (lesions[case].sum(), case))
+    places = np.linspace(0, len(ordered) - 1, min(context.params["cases"], len(ordered))).round().astype(int)
+    pictures = []
+    for case in (ordered[place] for place in places):
+        foreground, affine = read_foreground(preprocessed, case)
+        position = int(np.argmax(lesions[case].sum(axis=(0, 1))))
+        volumes = {
+            name: normalise(nifti.read(folder / name / f"{case}.nii.gz")[0], foreground)
+            for folder in maps
+            if read_record(folder)["params"]["fold"] == tested[case]
+            for name in read_record(folder)["params"]["methods"]
+        }
+        spacing = nifti.spacing_of(affine)
+        pictures.append(
+            Picture(
+                params["dataset"],
+                str(cases.loc[case, "source"]),
+                case,
+                np.asarray(
+                    nifti.open_channels(image_file(preprocessed, case))[modalities.index(channel), ..., position]
+                ),
+                channel,
+                lesions[case][..., position],
+                {name: volume[..., position] for name, volume in volumes.items()},
+                {name: otsu(volume, foreground) for name, volume in volumes.items()},
+                spacing[1] / spacing[0],
+            )
+        )
+    return pictures
+
+
+def _reading(folders: list[Path], index_key: str) -> list[Path]:
+    """The runs that read a given index."""
+    return [folder for folder in folders if read_record(folder)["upstream"]["index"] == [index_key]]
+
+
+def _tested(cases: pd.DataFrame, maps: list[Path]) -> dict[int, list[str]]:
+    folds = {read_record(folder)["params"]["fold"] for folder in maps}
+    return {fold: cases.index[cases[f"role_f{fold}"] == "test"].tolist() for fold in sorted(folds)}

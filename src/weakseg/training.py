@@ -1,0 +1,138 @@
+"""The one training loop: resumes after a kill, keeps the best epoch, stops early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: epochs, patience, peak learning rate of one cycle, weight decay of AdamW."""
+
+    epochs: int
+    patience: int
+    learning_rate: float
+    weight_decay: float
+    steps_per_epoch: int
+
+
+def train(
+    network: nn.Module,
+    batches: Batches,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    evaluate: Callable[[nn.Module], float],
+    schedule: Schedule,
+    state: Path,
+    device: str,
+) -> list[dict[str, float]]:
+    """Train in place; the network ends with the weights of the epoch that evaluates best.
+
+    Args:
+        network: on ``device`` already.
+        batches: epoch -> (input, target) pairs; must depend on the epoch alone, so that a resumed run is the same run.
+        loss: (output, target) -> scalar.
+        evaluate: higher is better; called in evaluation mode without gradients. Ties go to the earlier epoch.
+        schedule: lengths and rates.
+        state: folder for the checkpoint of each finished epoch.
+        device: ``cpu`` or ``cuda``; on the latter forwards run in bfloat16.
+
+    Returns:
+        Per epoch: ``epoch``, ``loss`` (mean over steps), ``score``.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
+    total = schedule.epochs * schedule.steps_per_epoch
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=total)
+    history: list[dict[str, float]] = []
+    best: dict[str, Tensor] = {}
+    checkpoint = state / "training.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        rate.load_state_dict(saved["rate"])
+        history, best = saved["history"], saved["best"]
+    bar = tqdm(total=schedule.epochs, initial=len(history), desc="train", unit="epoch", disable=None)
+    while len(history) < schedule.epochs and _epochs_without_gain(history) < schedule.patience:
+        epoch = len(history)
+        losses = [_step(network, optimizer, rate, loss, *batch, device) for batch in batches(epoch)]
+        network.eval()
+        with torch.inference_mode():
+            score = evaluate(network)
+        history.append({"epoch": epoch, "loss": float(np.mean(losses)), "score": score})
+        if _epochs_without_gain(history) == 0:
+            best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rate": rate.state_dict()}
+        _save(checkpoint, {**parts, "history": history, "best": best})
+        bar.set_postfix(loss=history[-1]["loss"], score=score)
+        bar.update()
+    bar.close()
+    network.load_state_dict(best)
+    return history
+
+
+def _step(
+    network: nn.Module, optimizer: Any, rate: Any, loss: Callable, inputs: Tensor, targets: Tensor, device: str
+) -> float:
+    network.train()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        value = loss(network(inputs.to(device)), targets.to(device))
+    value.backward()
+    optimizer.step()
+    rate.step()
+    return value.item()
+
+
+def _epochs_without_gain(history: list[dict[str, float]]) -> int:
+    scores = [record["score"] for record in history]
+    return len(scores) - 1 - int(np.argmax(scores)) if scores else 0
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def augment(images: Tensor, draws: NDArray) -> Tensor:
+    """Flip left-right, rotate, scale, shift, and change contrast and noise of slices.
+
+    Args:
+        images: (N, C, X, Y), 0 outside the foreground.
+        draws: (N, 7 + 2 C) standard uniform numbers, one row an image.
+
+    Returns:
+        (N, C, X, Y): rotated by up to 11 degrees, scaled by 0.9 to 1.1, shifted by up to 5 % of the field of view; per
+        channel gain 0.85 to 1.15 and offset up to 0.15; noise of standard deviation up to 0.1 in the foreground.
+    """
+    uniform = torch.as_tensor(draws, dtype=images.dtype)
+    signed = 2 * uniform - 1
+    flip = torch.where(uniform[:, 0] < 0.5, -1.0, 1.0)
+    angle, scale = 0.2 * signed[:, 1], 1 + 0.1 * signed[:, 2]
+    shift = 0.1 * signed[:, 3:5]  # the field of view is 2 wide in these coordinates
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    # grid_sample's first coordinate is the last axis (Y), so the flip of X acts on the second one.
+    theta = torch.stack(
+        [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin * flip, cos * flip, shift[:, 1]], 1)], 1
+    )
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    channels = images.shape[1]
+    gain = 1 + 0.15 * signed[:, 7 : 7 + channels, None, None]
+    offset = 0.15 * signed[:, 7 + channels :, None, None]
+    generator = torch.Generator().manual_seed(int(draws[0, 5] * 2**53))
+    noise = torch.randn(moved.shape, generator=generator) * (0.1 * uniform[:, 6, None, None, None])
+    return torch.where(moved != 0, moved * gain + offset + noise, moved)
