@@ -1,9 +1,9 @@
 from snakemake.utils import min_version
 
-min_version("9.15")
+min_version("9.27")
 
 
-configfile: workflow.source_path("config.yaml")
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "rules/common.smk"

@@ -7,6 +7,8 @@ rule classifier:
         log_of("classifier"),
     benchmark:
         benchmark_of("classifier")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=4000,

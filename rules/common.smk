@@ -1,5 +1,7 @@
 # Functions only: the plan of this configuration, and what rules look up in it by the key in their paths.
+import os
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -12,6 +14,12 @@ try:
 except WeaksegError as error:
     raise WorkflowError(str(error)) from None
 PLAN.write_specs()
+
+# Jobs run this checkout in the Python that runs Snakemake, or in the one that `--sdm conda` puts in front of it.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=f"{workflow.basedir}/src",
+)
 
 
 wildcard_constraints:
@@ -48,7 +56,7 @@ def spec(wildcards):
 def command(stage):
     """The one command of every rule."""
     return (
-        f"{sys.executable} -m weakseg {stage} --spec {{params.spec}} --threads {{threads}}"
+        f"python -m weakseg {stage} --spec {{params.spec}} --threads {{threads}}"
         " --device {resources.device} > {log} 2>&1"
     )
 

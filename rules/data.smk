@@ -7,6 +7,8 @@ rule phantom:
         log_of("phantom"),
     benchmark:
         benchmark_of("phantom")
+    conda:
+        "../envs/weakseg.yaml"
     threads: workflow.cores or 1
     resources:
         mem_mb=2000,
@@ -25,6 +27,8 @@ rule index:
         log_of("index"),
     benchmark:
         benchmark_of("index")
+    conda:
+        "../envs/weakseg.yaml"
     threads: workflow.cores or 1
     resources:
         mem_mb=4000,
@@ -43,6 +47,8 @@ rule preprocess:
         log_of("preprocess"),
     benchmark:
         benchmark_of("preprocess")
+    conda:
+        "../envs/weakseg.yaml"
     threads: workflow.cores or 1
     resources:
         mem_mb=8000,
@@ -61,6 +67,8 @@ rule truth:
         log_of("truth"),
     benchmark:
         benchmark_of("truth")
+    conda:
+        "../envs/weakseg.yaml"
     threads: workflow.cores or 1
     resources:
         mem_mb=4000,
@@ -79,6 +87,8 @@ rule labels:
         log_of("labels"),
     benchmark:
         benchmark_of("labels")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -97,6 +107,8 @@ rule supervoxels:
         log_of("supervoxels"),
     benchmark:
         benchmark_of("supervoxels")
+    conda:
+        "../envs/weakseg.yaml"
     threads: workflow.cores or 1
     resources:
         mem_mb=8000,

@@ -7,6 +7,8 @@ rule maps:
         log_of("maps"),
     benchmark:
         benchmark_of("maps")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=4000,

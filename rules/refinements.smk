@@ -7,6 +7,8 @@ rule refinement:
         log_of("refinement"),
     benchmark:
         benchmark_of("refinement")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=4000,

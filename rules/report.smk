@@ -7,6 +7,8 @@ rule leaderboard:
         log_of("leaderboard"),
     benchmark:
         benchmark_of("leaderboard")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -25,6 +27,8 @@ rule figures:
         log_of("figures"),
     benchmark:
         benchmark_of("figures")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -41,13 +45,15 @@ rule publish:
         published(),
     log:
         f"{planning.RESULTS}/logs/publish/{PLAN.config.name}.log",
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     params:
-        destination=str(PLAN.destination),
+        destination=lambda wildcards, output: str(Path(output[0]).parent),
         folders=[
             str(run.folder)
             for stage in ("collect", "leaderboard", "figures")
             for run in PLAN.of_stage(stage)
         ],
     shell:
-        f"{sys.executable} -m weakseg publish --destination {{params.destination}} {{params.folders}} > {{log}} 2>&1"
+        "python -m weakseg publish --destination {params.destination} {params.folders} > {log} 2>&1"

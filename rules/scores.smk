@@ -7,6 +7,8 @@ rule scores:
         log_of("scores"),
     benchmark:
         benchmark_of("scores")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -25,6 +27,8 @@ rule collect:
         log_of("collect"),
     benchmark:
         benchmark_of("collect")
+    conda:
+        "../envs/weakseg.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -33,11 +33,17 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "phantom": Stage(1, "weakseg.data.phantoms:run", ("data.phantoms.anatomy", "data.phantoms.brain_mri")),
-    "index": Stage(1, "weakseg.data.index:run", ("data.index", "data.inventory", "data.layouts.brats", "nifti")),
-    "preprocess": Stage(1, "weakseg.data.preprocess:run", ("data.preprocess", "nifti")),
+    "phantom": Stage(
+        1, "weakseg.data.phantoms:run", ("data.phantoms", "data.phantoms.anatomy", "data.phantoms.brain_mri")
+    ),
+    "index": Stage(
+        1,
+        "weakseg.data.index:run",
+        ("data.index", "data.checks", "data.splits", "data.layouts", "data.layouts.brats", "nifti"),
+    ),
+    "preprocess": Stage(1, "weakseg.data.preprocess:run", ("data.preprocess", "data.grid", "nifti")),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
-    "truth": Stage(1, "weakseg.data.truth:run", ("data.truth", "nifti")),
+    "truth": Stage(1, "weakseg.data.truth:run", ("data.truth", "data.grid", "nifti")),
     "labels": Stage(1, "weakseg.data.labels:run", ("data.labels", "data.views"), ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run", ("supervoxels",)),
     "classifier": Stage(
@@ -48,7 +54,7 @@ STAGES: dict[str, Stage] = {
     "scores": Stage(
         1,
         "weakseg.evaluation.scores:run",
-        ("evaluation.scores", "evaluation.protocol", "evaluation.segmentation", "refinements.components"),
+        ("evaluation.scores", "evaluation.protocol", "evaluation.segmentation", "refinements.components", "data.grid"),
         ("scores", "oracle-set"),
     ),
     "collect": Stage(1, "weakseg.evaluation.collect:run", ("evaluation.collect",)),

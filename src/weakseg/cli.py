@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print the JSON schema or the key reference of the configuration")
     schema.add_argument("--reference", action="store_true", help="the table of keys, as Markdown")
     schema.set_defaults(command=_schema)
+    versions = commands.add_parser("record-versions", help="write down which code each stage's version stands for")
+    versions.set_defaults(command=_record_versions)
     return parser
 
 
@@ -101,5 +103,7 @@ def _schema(options: argparse.Namespace) -> None:
     print(reference() if options.reference else json.dumps(Config.model_json_schema(), indent=2))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _record_versions(_: argparse.Namespace) -> None:
+    from weakseg.versions import record
+
+    record()

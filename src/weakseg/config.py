@@ -104,7 +104,7 @@ class DatasetConfig(Section):
             raise ValueError("modalities: each may be named once")
         if self.intensity.channel not in self.modalities:
             raise ValueError(
-                f"intensity.channel: {self.intensity.channel} is not among modalities {self.modalities}; name one of them"
+                f"intensity.channel: {self.intensity.channel} is not among modalities {self.modalities}; name one"
             )
         if self.split.folds == 1 and self.split.test + self.split.val >= 1:
             raise ValueError("split: test and val together leave no patient to train on; lower one")
@@ -166,7 +166,7 @@ class MapsConfig(Section):
     gate: list[Literal["classifier", "none"]] = Field(
         ["classifier"],
         min_length=1,
-        description="classifier: slices that it calls normal get an all-zero map, for nulls too. none: every slice is explained.",
+        description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained.",
     )
     methods: MethodsConfig = MethodsConfig()
     nulls: NullsConfig = Field(NullsConfig(), description="random, centre, intensity and untrained always run.")
@@ -321,7 +321,7 @@ def reference() -> str:
                 walk(inner, f"{inner_path}.")
 
     walk(Config(), "")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _yaml(value: Any) -> str:

@@ -14,44 +14,36 @@ from numpy.typing import NDArray
 
 from weakseg.errors import WeaksegError
 
-_READ_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, ValueError)
 
-
-def load(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI file in RAS orientation without reading its voxels.
-
-    Raises:
-        WeaksegError: the file is missing or is no NIfTI.
-    """
+def _open(path: Path) -> nib.Nifti1Image:
     try:
         image = nib.load(path)
-    except _READ_ERRORS as error:
-        raise WeaksegError(
-            f"{path}: not a readable NIfTI file ({_one_line(error)}); download or export it again"
-        ) from error
+    except Exception as error:
+        raise WeaksegError(f"{path}: not a readable NIfTI file ({_one_line(error)}); export it again") from error
     if not isinstance(image, nib.Nifti1Image):
         raise WeaksegError(f"{path}: {type(image).__name__}, not NIfTI; convert it to .nii.gz")
-    return nib.as_closest_canonical(image)
+    return image
 
 
 def read(path: Path, dtype: type = np.float32) -> tuple[NDArray, NDArray]:
     """Read a volume and its affine: ((X, Y, Z) or (C, X, Y, Z), (4, 4)), in RAS.
 
     Raises:
-        WeaksegError: the file is missing, no NIfTI, or shorter than its header says.
+        WeaksegError: the file is missing, no NIfTI, of fewer than three dimensions, or shorter than its header says.
     """
-    image = load(path)
+    image = _open(path)
     try:
-        data = np.asarray(image.dataobj, dtype=dtype)
-    except (*_READ_ERRORS, Exception) as error:  # zlib raises its own kind on a broken stream
-        raise WeaksegError(f"{path}: truncated or damaged ({_one_line(error)}); download or export it again") from error
+        image = nib.as_closest_canonical(image)
+        data: NDArray = np.asarray(image.dataobj, dtype=dtype)
+    except Exception as error:  # a broken stream raises OSError, EOFError, ValueError or zlib's own
+        raise WeaksegError(f"{path}: truncated or damaged ({_one_line(error)}); export it again") from error
     return (np.moveaxis(data, 3, 0) if data.ndim == 4 else data), image.affine
 
 
 def open_channels(path: Path) -> NDArray:
     """Memory-map an image that :func:`write` wrote uncompressed: (C, X, Y, Z) float32, read-only."""
-    data = nib.load(path, mmap="r").dataobj
-    return np.moveaxis(np.asanyarray(data), 3, 0)
+    image = nib.Nifti1Image.from_filename(path, mmap="r")
+    return np.moveaxis(np.asanyarray(image.dataobj), 3, 0)
 
 
 def write(path: Path, data: NDArray, affine: NDArray) -> None:
@@ -64,11 +56,11 @@ def write(path: Path, data: NDArray, affine: NDArray) -> None:
 
 
 def write_map(path: Path, data: NDArray, affine: NDArray) -> None:
-    """Write a float map (X, Y, Z) as int16 with a slope: a third of the size at 1/32767 of its range."""
-    peak = float(np.abs(data).max()) or 1.0
-    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
-    image.header.set_data_dtype(np.int16)
-    image.header.set_slope_inter(peak / 32767, 0)
+    """Write a float map (X, Y, Z) as int16 with a slope, to 1/32767 of its largest value; 0 stays exactly 0."""
+    slope = (float(np.abs(data).max()) or 1.0) / 32767
+    # A slope that is set makes nibabel store the integers as they are; its own scaling may add an intercept.
+    image = nib.Nifti1Image(np.rint(data / slope).astype(np.int16), affine)
+    image.header.set_slope_inter(slope, 0)
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, path)

@@ -14,7 +14,7 @@ from skimage.measure import label as connected_regions
 from skimage.segmentation import relabel_sequential, slic
 
 from weakseg import nifti
-from weakseg.data.preprocess import image_file, read_foreground
+from weakseg.data.grid import image_file, preprocessed_cases, read_foreground
 from weakseg.execution import Context
 
 SMALLEST = 0.25
@@ -24,9 +24,8 @@ SMALLEST = 0.25
 def run(context: Context) -> None:
     """Write ``<case>.nii.gz``, int32 labels (X, Y, Z), 0 outside the foreground, for every case."""
     preprocessed = context.folder("preprocess")
-    cases = sorted(path.name.removesuffix(".nii.gz") for path in (preprocessed / "foreground").glob("*.nii.gz"))
     work = partial(_write_case, preprocessed=preprocessed, out=context.out, **context.params)
-    counts = context.map_cases(work, cases, "supervoxels")
+    counts = context.map_cases(work, preprocessed_cases(preprocessed), "supervoxels")
     context.count("supervoxels", sum(counts))
 
 
@@ -103,11 +102,12 @@ def _connected(labels: NDArray, smallest: float) -> NDArray:
 
 def _contacts(pieces: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Pairs of touching pieces, both ways round, and the number of faces they share."""
-    pairs = []
+    count = int(pieces.max()) + 1
+    codes = []
     for axis in range(pieces.ndim):
         a = np.moveaxis(pieces, axis, 0)[:-1].ravel()
         b = np.moveaxis(pieces, axis, 0)[1:].ravel()
         touching = (a != b) & (a > 0) & (b > 0)
-        pairs += [np.stack([a[touching], b[touching]]), np.stack([b[touching], a[touching]])]
-    (first, second), faces = np.unique(np.concatenate(pairs, axis=1), axis=1, return_counts=True)
-    return first, second, faces
+        codes += [a[touching] * count + b[touching], b[touching] * count + a[touching]]
+    pairs, faces = np.unique(np.concatenate(codes), return_counts=True)
+    return pairs // count, pairs % count, faces

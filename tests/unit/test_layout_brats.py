@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.brats_factory import MODALITIES, TUMOUR, index_context, write_case, write_graded, write_table
+from tests.brats_factory import MODALITIES, PAIR, TUMOUR, index_context, write_case, write_graded, write_table
 
-from weakseg.data import index
+from weakseg.data import index, phantoms
 from weakseg.data.layouts import RawCase, find_cases
 from weakseg.data.layouts.brats import patient_of
+from weakseg.execution import Context
 
 
 def _find(root: Path, modalities: tuple[str, ...] = MODALITIES) -> dict[str, RawCase]:
@@ -84,7 +88,7 @@ def test_folder_that_holds_the_unzipped_folder(tmp_path: Path) -> None:
     write_graded(tmp_path / "MICCAI_BraTS_2018_Data_Training", high=1, low=1)
     (tmp_path / "__MACOSX" / "HGG").mkdir(parents=True)
     (tmp_path / "data.zip").write_bytes(b"")
-    assert list(_find(tmp_path)) == ["Brats18_SYN_0_1", "Brats18_SYN_1_1"]
+    assert list(_find(tmp_path, PAIR)) == ["Brats18_SYN_0_1", "Brats18_SYN_1_1"]
 
 
 def test_only_the_modalities_asked_for_need_exist_and_keep_their_order(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_only_the_modalities_asked_for_need_exist_and_keep_their_order(tmp_path:
 def test_index_writes_roles_paths_and_count(tmp_path: Path) -> None:
     root, shift = write_graded(tmp_path / "main"), tmp_path / "shift"
     write_case(shift / "HGG", "Brats18_SHIFT_1_1", seed=9)
-    context = index_context(tmp_path / "out", [root, shift], modalities=["flair", "t1"])
+    context = index_context(tmp_path / "out", [root, shift], modalities=["t1", "flair"])
     index.run(context)
     cases = index.read_cases(context.out)
     assert list(cases.columns) == ["case", "patient", "grade", "source", "role_f0"]
@@ -110,7 +114,7 @@ def test_index_writes_roles_paths_and_count(tmp_path: Path) -> None:
     images = json.loads((context.out / "images.json").read_text())
     assert sorted(images) == list(cases["case"])
     folder = root / "LGG" / "Brats18_SYN_4_1"
-    expected = [(name, str(folder / f"Brats18_SYN_4_1_{name}.nii.gz")) for name in ("flair", "t1")]
+    expected = [(name, str(folder / f"Brats18_SYN_4_1_{name}.nii.gz")) for name in ("t1", "flair")]
     assert list(images["Brats18_SYN_4_1"].items()) == expected
     masks = json.loads((context.out / "masks.json").read_text())
     assert masks["Brats18_SYN_4_1"] == str(folder / "Brats18_SYN_4_1_seg.nii.gz")
@@ -174,6 +178,17 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
         index.run(index_context(tmp_path / name, [root], threads=threads))
     for file in ("cases.csv", "images.json", "masks.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_phantom_stage_hands_its_parameters_to_the_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Path, dict[str, Any]]] = []
+    stub = SimpleNamespace(write=lambda root, **options: calls.append((root, options)))
+    monkeypatch.setitem(sys.modules, "weakseg.data.phantoms.stub", stub)
+    params = {"phantom": "stub", "phantom_version": 1, "data_seed": 7, "cases": 5, "shape": [8, 8, 6], "shifted": True}
+    context = Context("phantom", "k", params, {}, tmp_path, tmp_path, threads=2)
+    phantoms.run(context)
+    assert calls == [(tmp_path, {"data_seed": 7, "cases": 5, "shape": (8, 8, 6), "shifted": True, "workers": 2})]
+    assert context.counts == {"cases": 5}
 
 
 @pytest.mark.realdata

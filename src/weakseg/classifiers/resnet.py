@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from weakseg import nifti
+from weakseg.data.grid import image_file, read_foreground
 from weakseg.data.index import read_cases
 from weakseg.data.labels import LESION, UNLABELLED, read_labels
-from weakseg.data.preprocess import image_file, read_foreground
 from weakseg.data.views import pixel_area
 from weakseg.errors import WeaksegError
 from weakseg.evaluation.classification import auc, sensitivity_specificity, youden_threshold
@@ -177,9 +177,9 @@ def plain_aucs(rows: pd.DataFrame, preprocessed: Path, images: SliceImages, moda
                 "distance_to_middle": abs(relative - 0.5),
                 "foreground_area": inside.sum() * pixel_area(affine),
             }
-            values = images.open(case)[..., position][:, inside]
+            voxels = images.open(case)[..., position][:, inside]
             for percent in (95, 99):
-                for modality, value in zip(modalities, np.percentile(values, percent, axis=1), strict=True):
+                for modality, value in zip(modalities, np.percentile(voxels, percent, axis=1), strict=True):
                     record[f"{modality}_p{percent}"] = value
             records.append(record)
     statistics = pd.DataFrame(records)

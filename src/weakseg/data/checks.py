@@ -113,9 +113,6 @@ def _read(path: Path) -> tuple[_Volume | None, list[str]]:
         data, affine = nifti.read(path)
     except WeaksegError as error:
         return None, [str(error)]
-    except Exception as error:  # damaged files make nibabel, zlib and NumPy raise almost anything
-        reason = " ".join(str(error).split())
-        return None, [f"{path}: truncated or damaged ({reason}); download or export it again"]
     if data.ndim != 3:
         return None, [f"{path}: {data.ndim} dimensions instead of 3; export one 3D volume per file"]
     return _Volume(path, data, affine), []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from weakseg.data.preprocess import read_foreground
+from weakseg.data.grid import preprocessed_cases, read_foreground
 from weakseg.data.truth import open_lesion
 from weakseg.data.views import pixel_area, unit_positions
 from weakseg.errors import WeaksegError
@@ -26,8 +26,7 @@ def run(context: Context) -> None:
     """
     params, preprocessed = context.params, context.folder("preprocess")
     frames = []
-    for path in sorted((preprocessed / "foreground").glob("*.nii.gz")):
-        case = path.name.removesuffix(".nii.gz")
+    for case in preprocessed_cases(preprocessed):
         foreground, affine = read_foreground(preprocessed, case)
         lesion, _ = open_lesion(context, context.folder("truth"), case, "labels", params["region"], "grid")
         positions = unit_positions(foreground, affine, params["min_foreground_mm2"])

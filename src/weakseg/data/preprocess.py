@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CropForeground, NormalizeIntensity, ResizeWithPadOrCrop, Spacing
+from monai.transforms import CropForeground, NormalizeIntensity, ResizeWithPadOrCrop, Spacing
 from numpy.typing import NDArray
 
 from weakseg import nifti
+from weakseg.data.grid import foreground_file, image_file
 from weakseg.data.index import read_cases
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context
@@ -23,31 +25,19 @@ def run(context: Context) -> None:
     index = context.folder("index")
     paths: dict[str, dict[str, str]] = json.loads((index / "images.json").read_text())
     cases = read_cases(index)["case"]
+    modalities = context.record("index")["params"]["modalities"]
     work = partial(_write_case, out=context.out, **context.params)
-    context.map_cases(work, [(case, paths[case]) for case in cases], "preprocess")
+    context.map_cases(work, [(case, [Path(paths[case][name]) for name in modalities]) for case in cases], "preprocess")
     context.count("cases", len(cases))
 
 
-def image_file(folder: Path, case: str) -> Path:
-    """The preprocessed image of a case, to be opened with :func:`weakseg.nifti.open_channels`."""
-    return folder / "images" / f"{case}.nii"
-
-
-def read_foreground(folder: Path, case: str) -> tuple[NDArray, NDArray]:
-    """Foreground of a case on its grid: (X, Y, Z) bool, and the (4, 4) affine in mm."""
-    foreground, affine = nifti.read(folder / "foreground" / f"{case}.nii.gz", np.uint8)
-    return foreground.astype(bool), affine
-
-
-def _write_case(
-    item: tuple[str, dict[str, str]], out: Path, spacing: list[float] | None, size: list[int] | None
-) -> None:
+def _write_case(item: tuple[str, list[Path]], out: Path, spacing: list[float] | None, size: list[int] | None) -> None:
     case, paths = item
-    volumes = [nifti.read(Path(path)) for path in paths.values()]
+    volumes = [nifti.read(path) for path in paths]
     image, affine = np.stack([volume for volume, _ in volumes]), volumes[0][1]
     image, foreground, affine = to_grid(image, affine, spacing, size, case)
     nifti.write(image_file(out, case), image, affine)
-    nifti.write(out / "foreground" / f"{case}.nii.gz", foreground.astype(np.uint8), affine)
+    nifti.write(foreground_file(out, case), foreground.astype(np.uint8), affine)
 
 
 def to_grid(
@@ -70,10 +60,12 @@ def to_grid(
         WeaksegError: ``size`` would cut foreground off.
     """
     foreground = np.any(image != 0, axis=0, keepdims=True)
-    stacked = MetaTensor(np.concatenate([image, foreground]).astype(np.float32), affine=affine)
+    volume = np.concatenate([image, foreground]).astype(np.float32)
+    stacked: Any = MetaTensor(torch.from_numpy(volume), affine=torch.from_numpy(affine))
     if spacing is not None:
         stacked = Spacing(pixdim=spacing, mode="bilinear", padding_mode="zeros")(stacked)
-        stacked = Compose([_clear_outside])(stacked)
+        # Interpolation smears the border outwards; outside the foreground all is 0 again.
+        stacked = stacked * _inside(stacked)
     if size is not None:
         box = CropForeground(select_fn=_inside, allow_smaller=True)(stacked)
         if any(have > want for have, want in zip(box.shape[1:], size, strict=True)):
@@ -81,17 +73,11 @@ def to_grid(
                 f"{case}: foreground of {tuple(box.shape[1:])} voxels does not fit into size {tuple(size)}"
             )
         stacked = ResizeWithPadOrCrop(size, mode="constant", value=0)(box)
-    inside = stacked[-1:] > 0.5
-    normal = NormalizeIntensity(nonzero=True, channel_wise=True)(stacked[:-1])
-    result = np.where(inside.numpy(), normal.numpy(), 0).astype(np.float32)
-    return result, inside.numpy()[0], np.asarray(stacked.affine)
+    inside = _inside(stacked).numpy()
+    normal: Any = NormalizeIntensity(nonzero=True, channel_wise=True)(stacked[:-1])
+    return np.where(inside, normal.numpy(), 0).astype(np.float32), inside[0], np.asarray(stacked.affine)
 
 
 def _inside(stacked: Any) -> Any:
     """Select the foreground, which is kept as the last channel."""
     return stacked[-1:] > 0.5
-
-
-def _clear_outside(stacked: Any) -> Any:
-    """Interpolation smears the border outwards; outside the foreground all is 0 again."""
-    return stacked * (stacked[-1:] > 0.5)

@@ -62,7 +62,7 @@ def _interleave(cases: pd.DataFrame, data_seed: int) -> list[str]:
     generator = rng(data_seed, "split")
     placed: list[tuple[float, str, str]] = []
     for grade in sorted(set(grades)):
-        patients = sorted(grades.index[grades == grade])
+        patients = list(grades.index[grades == grade])
         order = generator.permutation(len(patients))
         placed += [((place + 0.5) / len(patients), grade, patients[index]) for place, index in enumerate(order)]
     return [patient for _, _, patient in sorted(placed)]

@@ -7,19 +7,15 @@ run's record: so each row's mask budget is counted where masks are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from monai.data import MetaTensor
-from monai.transforms import ResampleToMatch
 from numpy.typing import NDArray
 
 from weakseg import catalogue, nifti
 from weakseg.catalogue import Purpose
-from weakseg.data.preprocess import read_foreground
+from weakseg.data.grid import read_foreground, resample
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context
 
@@ -45,20 +41,6 @@ def _write_case(item: tuple[str, str], out: Path, preprocessed: Path) -> None:
     nifti.write(out / "raw" / f"{case}.nii.gz", mask.astype(np.uint8), affine)
     on_grid = resample(mask, affine, foreground.shape, grid_affine, "nearest")
     nifti.write(out / "grid" / f"{case}.nii.gz", on_grid.astype(np.uint8), grid_affine)
-
-
-def resample(volume: NDArray, affine: NDArray, shape: Iterable[int], to_affine: NDArray, mode: str) -> NDArray:
-    """Bring a volume (X, Y, Z) onto another grid, 0 outside the old one; ``mode`` is ``nearest`` or ``bilinear``.
-
-    Returned as it is if the grids agree.
-    """
-    shape = tuple(shape)
-    if volume.shape == shape and np.allclose(affine, to_affine, atol=1e-4):
-        return volume
-    source = MetaTensor(np.asarray(volume, dtype=np.float32)[None], affine=affine)
-    target = MetaTensor(np.empty((1, *shape), dtype=np.float32), affine=to_affine)
-    matched: Any = ResampleToMatch(mode=mode, padding_mode="zeros")(source, target)
-    return matched.numpy()[0]
 
 
 def open_lesion(

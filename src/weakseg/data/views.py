@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg import nifti
-from weakseg.data.preprocess import image_file, read_foreground
+from weakseg.data.grid import image_file, read_foreground
 
 
 @dataclass(frozen=True)

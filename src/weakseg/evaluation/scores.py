@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from weakseg import catalogue, nifti
+from weakseg.data.grid import read_foreground, resample
 from weakseg.data.index import read_cases
-from weakseg.data.preprocess import read_foreground
-from weakseg.data.truth import open_lesion, resample
+from weakseg.data.truth import open_lesion
 from weakseg.evaluation.protocol import dice_curve, normalise, oracle_threshold, otsu
 from weakseg.evaluation.segmentation import hd95, overlap
 from weakseg.execution import Context, read_record
@@ -132,7 +132,7 @@ def _on_raw_grid(context: Context, source: Source, method: str, case: str) -> On
         relevance = normalise(relevance, foreground)
     lesion, raw_affine = open_lesion(context, context.folder("truth"), case, "scores", context.params["region"])
     return OnRawGrid(
-        resample(relevance, affine, lesion.shape, raw_affine, "bilinear"),
+        resample(relevance, affine, lesion.shape, raw_affine, "linear"),
         resample(foreground, affine, lesion.shape, raw_affine, "nearest") > 0,
         lesion,
         nifti.spacing_of(raw_affine),

@@ -22,6 +22,7 @@ from weakseg.data.index import read_cases
 from weakseg.data.views import Units, slice_units
 from weakseg.execution import Context
 from weakseg.networks import freeze, load_weights, resnet
+from weakseg.randomness import seed_of
 
 Methods = dict[str, dict[str, Any]]
 Maps = dict[str, NDArray]
@@ -96,7 +97,7 @@ def _networks(context: Context) -> tuple[nn.Module, nn.Module]:
     channels = len(context.record("index")["params"]["modalities"])
     trained = resnet(channels, record["params"], context.params["seed"])
     load_weights(context.folder("classifier") / "weights.safetensors", trained)
-    untrained = resnet(channels, record["params"], context.params["seed"])
+    untrained = resnet(channels, record["params"], seed_of(context.params["seed"], "untrained"))
     return freeze(trained, context.device), freeze(untrained, context.device)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from weakseg import nifti
-from weakseg.data.preprocess import read_foreground
+from weakseg.data.grid import read_foreground
 from weakseg.evaluation.protocol import normalise
 from weakseg.execution import Context
 from weakseg.refinements.supervoxel import supervoxel_mean

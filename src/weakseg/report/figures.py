@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from weakseg import catalogue, nifti
+from weakseg.data.grid import image_file, read_foreground
 from weakseg.data.index import read_cases
-from weakseg.data.preprocess import image_file, read_foreground
 from weakseg.data.truth import open_lesion
 from weakseg.evaluation.protocol import normalise, otsu
 from weakseg.evaluation.statistics import bootstrap_interval

@@ -144,7 +144,6 @@ def _classifier_rows(context: Context) -> Iterator[dict[str, Any]]:
                 "best_plain": best,
                 "best_plain_auc": plain[best],
                 **{f"plain_{name}": value for name, value in plain.items()},
-                "seconds": record["seconds"],
             }
 
 

@@ -40,16 +40,16 @@ _HEADER = (
 
 _SHIFTED_FROM = 501
 _VOLUME_ML = (12.0, 260.0)  # of the whole tumour
-_RADIUS_MM = {"HGG": 17.0, "LGG": 20.0}  # median of the core
+_RADIUS_MM = {"HGG": 18.5, "LGG": 19.0}  # median of the core
 _OEDEMA_MM = {"HGG": 12.0, "LGG": 6.0}  # median width in white matter
 _EXTRA_FOCI = {"HGG": (0.75, 0.17, 0.08), "LGG": (0.9, 0.1, 0.0)}  # chance of none, one, two
 _WMH_BURDEN = (1.0, 2.0)  # beta distribution
-_STRIP_SHARE = 0.35  # of cases with a residual rim
+_STRIP_SHARE = 0.25  # of cases with a residual rim
 
-_INFILTRATION = (0.55, 1.0)
-_PATCHY = 0.12  # SD of the log of how far oedema changes the signal, from place to place
-_UPTAKE = (0.6, 1.2)
-_FLOW = (0.3, 0.8)
+_INFILTRATION = (0.6, 1.0)
+_PATCHY = 0.25  # SD of the log of how far oedema changes the signal, from place to place
+_UPTAKE = (0.7, 1.2)
+_FLOW = (0.3, 0.75)
 _AGED = 0.85  # signal of white-matter hyperintensities beside that of oedema
 
 # Relative signal of a spin-echo protocol. "strip" is what is left of meninges and fat after skull stripping.
@@ -58,9 +58,9 @@ _SIGNAL = {
     modality: dict(zip(_TISSUES, signals, strict=True))
     for modality, signals in {
         "t1": (0.25, 0.66, 0.88, 0.58, 0.50, 0.62, 0.34, 0.60, 0.90),
-        "t1ce": (0.27, 0.68, 0.90, 0.60, 0.54, 1.70, 0.36, 1.70, 1.00),
+        "t1ce": (0.27, 0.68, 0.90, 0.60, 0.54, 1.70, 0.36, 1.70, 0.95),
         "t2": (1.55, 0.86, 0.64, 1.18, 1.25, 1.00, 1.38, 0.60, 0.85),
-        "flair": (0.22, 0.84, 0.68, 1.30, 1.22, 1.10, 0.80, 0.65, 1.00),
+        "flair": (0.22, 0.84, 0.68, 1.30, 1.05, 1.10, 0.92, 0.65, 1.00),
     }.items()
 }
 
@@ -90,7 +90,7 @@ TRAINING = Population(
     tissue_spread=0.05,
     bias=(0.03, 0.12),
     noise=(0.02, 0.06),
-    slice_blur_mm=(0.8, 2.2),
+    slice_blur_mm=(0.6, 1.8),
     scale=(150.0, 1500.0),
 )
 SHIFTED = Population(
@@ -224,9 +224,12 @@ def _grow(
     level += foci[0].radius * (0.22 * noise(10) + 0.11 * noise(5))
     brain = head.depth > 0
     core = special.expit(-level) * brain
-    width = np.exp(generator.normal(np.log(_OEDEMA_MM[grade]), 0.35) + 0.45 * noise(12))
+    width = np.exp(generator.normal(np.log(_OEDEMA_MM[grade]), 0.35) + 0.35 * noise(12))
     width *= head.white + 0.35 * head.grey  # vasogenic oedema keeps out of the cortex
     oedema = special.expit((width - np.maximum(level, 0)) / 1.5) * (1 - head.csf) * brain * (1 - core)
+    # Oedema hangs together with the core; islands beyond a sulcus are no one's lesion.
+    pieces, _ = ndimage.label(oedema + core > 0.3)
+    oedema *= np.isin(pieces, np.unique(pieces[core > 0.5]))
     nothing = np.zeros_like(core)
     if grade == "LGG":
         return Tumour(oedema, core, nothing, nothing)

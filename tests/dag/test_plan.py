@@ -1,0 +1,127 @@
+"""What is planned, under which keys, and that no plan lets a blind stage read masks."""
+
+import subprocess
+import sys
+
+import pytest
+from tests.runner import REPOSITORY, snakemake
+
+from weakseg import catalogue, config, keys, plan
+from weakseg.errors import WeaksegError
+from weakseg.workflow import read_config
+
+
+def folders(planned, *stages):
+    return {run.folder for run in planned.runs.values() if run.stage in stages}
+
+
+def test_default_stays_under_120_jobs():
+    assert len(plan.build(read_config()).runs) < 120
+
+
+def test_paper_grid_stays_under_2000_jobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "MICCAI_BraTS2020_TrainingData").mkdir(parents=True)
+    planned = plan.build(read_config([REPOSITORY / "config" / "paper.yaml"]))
+    assert len(planned.of_stage("classifier")) == 5 * 3
+    assert len(planned.runs) < 2000
+
+
+def test_another_seed_makes_other_folders_and_shares_the_data():
+    one, other = (plan.build(config.load({"seeds": [seed]})) for seed in (0, 1))
+    data = ("phantom", "index", "preprocess", "truth", "labels", "supervoxels")
+    assert folders(one, *data) == folders(other, *data)
+    assert not folders(one, "classifier", "maps", "scores") & folders(other, "classifier", "maps", "scores")
+
+
+def test_another_data_seed_changes_everything():
+    one, other = (plan.build(config.load({"data_seed": seed})) for seed in (0, 1))
+    assert not set(one.runs) & set(other.runs)
+
+
+def test_a_parameter_changes_its_stage_and_what_follows_only():
+    one = plan.build(config.Config())
+    other = plan.build(config.load({"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
+    assert folders(one, "classifier") == folders(other, "classifier")
+    changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
+    assert changed == {f"brats-slice-cam-s{seed}-f0" for seed in (0, 1, 2)}
+
+
+def test_key_depends_on_stage_version_and_packages(monkeypatch):
+    arguments = ({"a": 1}, {"maps": ["01234567"]})
+    key = keys.run_key("scores", 1, *arguments)
+    assert keys.run_key("scores", 1, *arguments) == key
+    assert keys.run_key("scores", 2, *arguments) != key
+    monkeypatch.setattr(keys, "package_versions", lambda: {"torch": "0"})
+    assert keys.run_key("scores", 1, *arguments) != key
+
+
+def test_real_data_key_follows_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.nii").write_bytes(b"one")
+    settings = config.load({"data": {"brats": {"path": str(raw)}}})
+    first = plan.build(settings).of_stage("index")[0].key
+    assert plan.build(settings).of_stage("index")[0].key == first
+    (raw / "a.nii").write_bytes(b"two")
+    assert plan.build(settings).of_stage("index")[0].key != first
+
+
+def test_missing_folder_and_unset_variable_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
+    with pytest.raises(WeaksegError, match=r"nowhere: no such folder; set data"):
+        plan.build(config.load({"data": {"brats": {"path": "nowhere"}}}))
+    with pytest.raises(WeaksegError, match="the environment variable is not set"):
+        plan.build(config.load({"data": {"brats": {"path": "$NO_SUCH_VARIABLE/x"}}}))
+
+
+def test_no_gate_is_planned_beside_the_gate():
+    both = plan.build(config.load({"maps": {"gate": ["classifier", "none"]}}))
+    gates = [(run.label, run.params["gate"]) for run in both.of_stage("scores")]
+    assert ("brats-slice-cam-s0", "classifier") in gates
+    assert ("brats-slice-cam-ungated-s0", "none") in gates
+
+
+@pytest.mark.parametrize("stage", ["classifier", "maps", "refinement", "supervoxels"])
+def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
+    planned = plan.build(config.Config())
+    truth = planned.of_stage("truth")[0].key
+    victim = planned.of_stage(stage)[0]
+    planned.add(stage, victim.label, victim.params, **victim.upstream, masks=truth)
+    with pytest.raises(WeaksegError, match=f"{stage}/{victim.label}: would read truth masks"):
+        plan.check_truth_access(planned)
+
+
+def test_allow_list_is_what_the_design_says():
+    assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {"labels", "scores", "figures"}
+    assert catalogue.READS_MASK_FILES == ("truth",)
+
+
+def test_only_the_truth_stage_reads_mask_files():
+    """Masks' paths are in a file of their own; no other module names it."""
+    sources = (REPOSITORY / "src").rglob("*.py")
+    readers = {path.stem for path in sources if "masks.json" in path.read_text()}
+    assert readers == {"index", "truth"}
+
+
+def test_parsing_the_snakefile_imports_no_torch():
+    code = (
+        "import sys, weakseg.config, weakseg.plan\n"
+        "weakseg.plan.build(weakseg.config.Config())\n"
+        "assert not {'torch', 'monai', 'scipy', 'numpy'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_snakemake_refuses_bad_configuration_before_anything_is_written(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("data:\n  brats:\n    pth: /x\nseeds: [-1]\n")
+    result = snakemake(tmp_path, "-n", "--configfile", str(path), check=False)
+    said = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert "config: seeds.0: input should be greater than or equal to 0, got -1" in said
+    assert "config: data.brats.pth: unknown key; did you mean path?" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "results").exists()

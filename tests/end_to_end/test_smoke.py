@@ -1,0 +1,139 @@
+"""The whole way on the smoke phantom, through Snakemake and again inside this process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.end_to_end.conftest import SMOKE
+from tests.runner import run_stages, snakemake
+
+from weakseg import catalogue, plan
+from weakseg.cli import main
+from weakseg.execution import read_record
+from weakseg.workflow import publish, read_config, verify_published
+
+BLIND = ("classifier", "maps", "refinement")
+"""The stages that must not see a mask."""
+
+
+@pytest.fixture
+def planned(smoke, monkeypatch):
+    monkeypatch.chdir(smoke)
+    return plan.build(read_config([SMOKE]))
+
+
+def test_every_file_is_published(smoke):
+    for name in plan.PUBLISHED:
+        assert (smoke / "results" / "smoke" / name).stat().st_size > 0, name
+
+
+def test_leaderboard_has_every_method_at_every_point(smoke):
+    board = pd.read_csv(smoke / "results/smoke/tables/leaderboard.csv")
+    config = read_config([SMOKE])
+    rows = {(row.method, row.refinement, row.operating_point) for row in board.itertuples()}
+    assert rows == {
+        (method, chain, point)
+        for method in catalogue.METHODS
+        for chain in config.refinements.chains
+        for point in config.protocol.operating_points
+    }
+    assert len(board) == len(rows)
+    assert set(board["source"]) == {"phantom"}
+    cases = pd.read_csv(next(smoke.glob("results/runs/index/*/cases.csv")))
+    assert set(board["n_cases"]) == {(cases["role_f0"] == "test").sum()}
+    assert set(board["n_shift"]) == {(cases["role_f0"] == "shift").sum()}
+
+
+def test_mask_budget_counts_the_oracle_alone(smoke):
+    board = pd.read_csv(smoke / "results/smoke/tables/leaderboard.csv")
+    oracle = board["operating_point"] == "oracle-set"
+    assert (board.loc[oracle, "mask_budget"] == board.loc[oracle, "n_cases"]).all()
+    assert (board.loc[~oracle, "mask_budget"] == 0).all()
+    assert (board["label_budget"] > 0).all()
+
+
+def test_only_allowed_stages_opened_masks(planned):
+    opened = {run.stage for run in planned.runs.values() if read_record(run.folder)["truth_opened"]}
+    assert opened == {"labels", "scores", "figures"}
+
+
+def test_smoke_has_at_most_25_jobs(planned):
+    publish_and_all = 2
+    assert len(planned.runs) + publish_and_all <= 25
+
+
+def test_second_run_has_nothing_to_do(smoke):
+    assert "Nothing to be done" in snakemake(smoke, "--configfile", str(SMOKE)).stderr
+
+
+def test_published_tables_are_verified(planned, capsys):
+    assert "as planned" in verify_published(read_config([SMOKE]))
+    assert main(["verify"]) == 1
+    assert "not there yet" in capsys.readouterr().err
+
+
+def test_prune_lists_what_no_configuration_uses(planned, capsys):
+    stray = Path("results/runs/maps/brats-old-00000000")
+    stray.mkdir()
+    assert main(["prune", "--configfile", str(SMOKE), "--delete"]) == 0
+    assert capsys.readouterr().out.split() == [str(stray)]
+    assert not stray.exists()
+
+
+def test_without_truth_everything_blind_is_byte_equal(smoke, tmp_path, monkeypatch):
+    """Truth and raw masks are moved away after `labels`; what follows gives the same bytes, and so does the rest."""
+    monkeypatch.chdir(tmp_path)
+    again = plan.build(read_config([SMOKE]))
+    run_stages(again, "phantom", "index", "preprocess", "truth", "labels", "supervoxels")
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    masks = [*Path("data").rglob("*_seg.nii.gz"), *(path for path in Path("results/runs/truth").iterdir())]
+    assert len(masks) == 15 + 3 + 1
+    for number, path in enumerate(masks):
+        path.rename(hidden / str(number))
+    blind = run_stages(again, *BLIND)
+    for number, path in enumerate(masks):
+        (hidden / str(number)).rename(path)
+    compared = [_same_files(smoke / run.folder, tmp_path / run.folder) for run in blind]
+    assert sum(compared) > 100
+    run_stages(again, "scores", "collect", "leaderboard")
+    publish(again.destination, [run.folder for run in again.of_stage("leaderboard")])
+    table = "results/smoke/tables/leaderboard.csv"
+    assert Path(table).read_bytes() == (smoke / table).read_bytes()
+
+
+def _same_files(one: Path, other: Path) -> int:
+    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
+    for name in names:
+        if Path(name).name != "run.json":
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    return len(names)
+
+
+def test_kill_in_training_then_again_gives_the_same_weights(smoke, tmp_path, monkeypatch):
+    shutil.copytree(smoke / "data", tmp_path / "data")
+    for stage in ("index", "preprocess", "labels"):
+        shutil.copytree(smoke / "results/runs" / stage, tmp_path / "results/runs" / stage)
+    shutil.copytree(smoke / "results/.state/specs", tmp_path / "results/.state/specs")
+    monkeypatch.chdir(tmp_path)
+    (run,) = plan.build(read_config([SMOKE])).of_stage("classifier")
+    arguments = ["classifier", "--spec", str(plan.spec_file(run.key))]
+    job = subprocess.Popen([sys.executable, "-m", "weakseg", *arguments], stderr=subprocess.DEVNULL)
+    checkpoint = plan.STATE / run.key / "training.pt"
+    while not checkpoint.exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    assert not run.record.exists()
+    assert main(arguments) == 0
+    weights = run.folder / "weights.safetensors"
+    assert weights.read_bytes() == (smoke / weights).read_bytes()
+    assert not checkpoint.exists()

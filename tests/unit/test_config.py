@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import yaml
+from tests.runner import REPOSITORY
+
+from weakseg.config import Config, load, reference
+from weakseg.errors import WeaksegError
+from weakseg.workflow import read_config
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"dta": {}}, "config: dta: unknown key; did you mean data?"),
+        ({"maps": {"methods": {"gradcm": {}}}}, "config: maps.methods.gradcm: unknown key; did you mean gradcam?"),
+        ({"data": {"brats": {"spacin": 1}}}, "config: data.brats.spacin: unknown key; did you mean spacing?"),
+        ({"data": {"brts": {}}}, "did you mean brats?"),
+        ({"seeds": "three"}, "config: seeds: input should be a valid list, got 'three'"),
+        ({"data": {"brats": {"modalities": ["t1", "flare"]}}}, "'flare' is not possible; did you mean flair?"),
+        ({"data": {"brats": {"modalities": ["t1"]}}}, "intensity.channel: flair is not among modalities"),
+        ({"data": {"brats": {"modalities": ["flair", "flair"]}}}, "each may be named once"),
+        ({"data": {"brats": {"split": {"test": 0.6, "val": 0.5}}}}, "leave no patient to train on"),
+        ({"data": {"brats": {"shift_path": "/x"}}}, "phantoms bring their own shift fold"),
+        ({"data": {"brats": None}}, "keep at least one"),
+        ({"refinements": {"chains": ["supervoxl"]}}, "unknown refinement 'supervoxl'; did you mean supervoxel?"),
+        ({"refinements": {"chains": ["components+supervoxel"]}}, "components works on masks, so it must come last"),
+        ({"refinements": {"chains": ["threshold+supervoxel"]}}, "write supervoxel"),
+        ({"refinements": {"chains": ["supervoxel+supervoxel"]}}, "each step once"),
+        ({"name": "My Run"}, "config: name:"),
+    ],
+)
+def test_bad_configuration_names_key_and_fix(raw, message):
+    with pytest.raises(WeaksegError) as caught:
+        load(raw)
+    assert message in str(caught.value)
+
+
+def test_all_faults_are_listed_at_once():
+    with pytest.raises(WeaksegError) as caught:
+        load({"dta": 1, "seeds": "x"})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_config_yaml_is_the_default():
+    assert read_config() == Config()
+
+
+@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "paper"])
+def test_overlays_are_valid_and_publish_elsewhere(overlay):
+    assert read_config([REPOSITORY / "config" / f"{overlay}.yaml"]).name == overlay
+
+
+def test_schema_has_not_drifted():
+    schema = json.loads((REPOSITORY / "schemas" / "config.schema.json").read_text())
+    assert schema == Config.model_json_schema(), "run `make schemas`"
+
+
+def test_reference_has_not_drifted():
+    assert (REPOSITORY / "config" / "README.md").read_text().endswith(reference() + "\n"), "run `make schemas`"
+
+
+def test_reference_names_every_key_of_the_default():
+    def leaves(node, prefix=""):
+        for name, value in node.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+
+    table = reference()
+    keys = list(leaves(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
+    assert len(keys) > 10
+    for key in keys:
+        assert f"`{key}`" in table
