@@ -4,7 +4,6 @@ import re
 from importlib.metadata import requires, version
 
 import yaml
-
 from tests.runner import REPOSITORY
 
 

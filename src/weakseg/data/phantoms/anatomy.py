@@ -13,7 +13,7 @@ from pathlib import Path
 import nilearn
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 
 from weakseg import nifti
 
@@ -201,6 +201,15 @@ def make_head(
     grey[near], white[near] = odds[1] / total, odds[2] / total
     csf[near] = 1 - grey[near] - white[near]
     return Head(csf, grey, white, depth)
+
+
+def white_matter_change(generator: np.random.Generator, head: Head, affine: NDArray, burden: float) -> Field:
+    """Age-related change in [0, 1], (X, Y, Z): caps around the ventricles and spots; ``burden`` in [0, 1]."""
+    ventricles = head.csf * (head.depth > 22)
+    caps = ndimage.gaussian_filter(ventricles, 4.0 / np.asarray(nifti.spacing_of(affine)), truncate=2)
+    patchy = special.expit(3 * smooth_noise(generator, head.depth.shape, affine, 8) + 4 * burden - 2)
+    spots = np.clip(smooth_noise(generator, head.depth.shape, affine, 3.5) - 2.6 + 0.9 * burden, 0, 1)
+    return np.clip(burden * (4 * caps * patchy + 1.5 * spots), 0, 1) * head.white
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,11 @@ _VOLUME_ML = (12.0, 260.0)  # of the whole tumour
 _RADIUS_MM = {"HGG": 18.5, "LGG": 19.0}  # median of the core
 _OEDEMA_MM = {"HGG": 12.0, "LGG": 6.0}  # median width in white matter
 _EXTRA_FOCI = {"HGG": (0.75, 0.17, 0.08), "LGG": (0.9, 0.1, 0.0)}  # chance of none, one, two
-_WMH_BURDEN = (1.0, 2.0)  # beta distribution
-_STRIP_SHARE = 0.25  # of cases with a residual rim
+_WMH_BURDEN = (1.2, 1.8)  # beta distribution
+_STRIP_SHARE = 0.35  # of cases with a residual rim
 
-_INFILTRATION = (0.6, 1.0)
-_PATCHY = 0.25  # SD of the log of how far oedema changes the signal, from place to place
+_INFILTRATION = (0.75, 1.05)
+_PATCHY = 0.45  # SD of the log of how far oedema changes the signal, from place to place
 _UPTAKE = (0.7, 1.2)
 _FLOW = (0.3, 0.75)
 _AGED = 0.85  # signal of white-matter hyperintensities beside that of oedema
@@ -60,7 +60,7 @@ _SIGNAL = {
         "t1": (0.25, 0.66, 0.88, 0.58, 0.50, 0.62, 0.34, 0.60, 0.90),
         "t1ce": (0.27, 0.68, 0.90, 0.60, 0.54, 1.70, 0.36, 1.70, 0.95),
         "t2": (1.55, 0.86, 0.64, 1.18, 1.25, 1.00, 1.38, 0.60, 0.85),
-        "flair": (0.22, 0.84, 0.68, 1.30, 1.05, 1.10, 0.92, 0.65, 1.00),
+        "flair": (0.22, 0.84, 0.68, 1.30, 1.05, 1.10, 0.92, 0.65, 1.05),
     }.items()
 }
 
@@ -87,9 +87,9 @@ TRAINING = Population(
     bend_mm=3.5,
     ventricles_mm=(-2.0, 5.0),
     gamma=(0.8, 1.2),
-    tissue_spread=0.05,
-    bias=(0.03, 0.12),
-    noise=(0.02, 0.06),
+    tissue_spread=0.04,
+    bias=(0.04, 0.13),
+    noise=(0.02, 0.05),
     slice_blur_mm=(0.6, 1.8),
     scale=(150.0, 1500.0),
 )
@@ -175,7 +175,7 @@ def _make_patient(
     generator: np.random.Generator, grade: str, shape: tuple[int, int, int], affine: NDArray, population: Population
 ) -> tuple[Head, Tumour]:
     """Draw a brain, then tumours until one has a size that BraTS has."""
-    template = anatomy.load_template(0.4 * max(nifti.spacing_of(affine)))
+    template = _load_template(affine)
     points = anatomy.positions(shape, affine)
     deformation = anatomy.random_deformation(
         generator, shape, affine, angle=population.angle, stretch=population.stretch, bend_mm=population.bend_mm
@@ -201,6 +201,10 @@ def _make_patient(
         if min(needed) >= 3 and _VOLUME_ML[0] <= sum(parts) * millilitres <= _VOLUME_ML[1]:
             return head, tumour
     raise RuntimeError(f"no tumour of {_VOLUME_ML} ml in 60 draws at shape {shape}")
+
+
+def _load_template(affine: NDArray) -> anatomy.Template:
+    return anatomy.load_template(0.4 * max(nifti.spacing_of(affine)))
 
 
 def _draw_foci(generator: np.random.Generator, homes: Field, grade: str) -> list[Blob]:
@@ -247,7 +251,7 @@ def _scan(
     csf, grey, white = head.csf[mask], head.grey[mask], head.white[mask]
     oedema, core, rim, necrosis = (part[mask] for part in (tumour.oedema, tumour.core, tumour.rim, tumour.necrosis))
     healthy = 1 - (oedema + core + rim + necrosis)
-    aged = _hyperintensities(generator, head, affine)[mask] * healthy
+    aged = anatomy.white_matter_change(generator, head, affine, generator.beta(*_WMH_BURDEN))[mask] * healthy
     vessels = _vessels(generator, head, affine)[mask] * healthy
     # How far oedema changes the signal, and how much contrast medium the rim and the vessels take.
     infiltration = generator.uniform(*_INFILTRATION) * np.exp(_PATCHY * noise(6)[mask])
@@ -286,16 +290,6 @@ def _strip_skull(generator: np.random.Generator, head: Head, affine: NDArray) ->
         error = error - generator.uniform(2.5, 5.0) * patches
     mask = head.depth > error
     return mask, mask & (head.depth < -0.5)
-
-
-def _hyperintensities(generator: np.random.Generator, head: Head, affine: NDArray) -> Field:
-    """Age-related white-matter change in [0, 1]: caps around the ventricles and spots; bright on FLAIR, no lesion."""
-    burden = generator.beta(*_WMH_BURDEN)
-    ventricles = head.csf * (head.depth > 22)
-    caps = ndimage.gaussian_filter(ventricles, 4.0 / np.asarray(nifti.spacing_of(affine)), truncate=2)
-    patchy = special.expit(3 * anatomy.smooth_noise(generator, head.depth.shape, affine, 8) + 4 * burden - 2)
-    spots = np.clip(anatomy.smooth_noise(generator, head.depth.shape, affine, 3.5) - 2.6 + 0.9 * burden, 0, 1)
-    return np.clip(burden * (4 * caps * patchy + 1.5 * spots), 0, 1) * head.white
 
 
 def _vessels(generator: np.random.Generator, head: Head, affine: NDArray) -> Field:
@@ -340,11 +334,13 @@ def write(
     """
     grades = roster(data_seed, cases, shifted=shifted)
     root.mkdir(parents=True, exist_ok=True)
+    (root / "PHANTOM.json").unlink(missing_ok=True)  # the marker stands for a complete data set
     write_one = partial(_write_case, root, data_seed, shape, shifted)
     if workers == 1:
         for item in grades.items():
             write_one(item)
     else:
+        _load_template(anatomy.affine_of(shape, FIELD_OF_VIEW, _CENTRE))  # once, before the processes part
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
             list(pool.map(write_one, grades.items()))
     rows = [f"{grade},NA,NA,NA,NA,{name}" for name, grade in grades.items()]

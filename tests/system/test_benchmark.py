@@ -1,0 +1,59 @@
+"""What the default benchmark has to show, run whole: about ten minutes on two cores."""
+
+import itertools
+
+import pandas as pd
+import pytest
+from tests.runner import snakemake
+
+from weakseg import catalogue, plan
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("benchmark")
+    snakemake(directory)
+    for name in plan.PUBLISHED:
+        assert (directory / "results" / name).stat().st_size > 0, name
+    names = ("leaderboard", "comparisons", "classifiers", "labels")
+    return {name: pd.read_csv(directory / "results" / "tables" / f"{name}.csv") for name in names}
+
+
+def test_every_method_at_every_point_over_all_test_cases(tables):
+    board = tables["leaderboard"]
+    assert set(itertools.product(catalogue.METHODS, catalogue.OPERATING_POINTS)) <= set(
+        zip(board["method"], board["operating_point"], strict=True)
+    )
+    assert set(board["n_cases"]) == {16}
+    assert set(board["n_seeds"]) == {3}
+
+
+def test_no_two_methods_score_the_same(tables):
+    board = tables["leaderboard"]
+    nulls = [name for name, method in catalogue.METHODS.items() if method.null]
+    methods = board[~board["method"].isin(nulls)]
+    assert not methods.duplicated(["refinement", "operating_point", "dice"]).any()
+
+
+def test_slice_classifier_beats_plain_statistics(tables):
+    tested = tables["classifiers"].query("role == 'test'")
+    assert len(tested) == 3
+    assert (tested["auc"] >= 0.95).all()
+    assert (tested["auc"] >= tested["best_plain_auc"] + 0.03).all()
+
+
+def test_few_lesion_slices_are_too_small_for_a_label(tables):
+    assert (tables["labels"]["dropped"] <= 0.15).all()
+
+
+@pytest.mark.parametrize("null", ["random", "centre", "untrained"])
+def test_layercam_is_above_nulls_in_each_seed(tables, null):
+    rows = tables["comparisons"].query(
+        "method == 'layercam' and null == @null and operating_point == 'label-free' and refinement == 'threshold'"
+    )
+    seeds = rows[rows["seed"] != "all"]
+    assert set(seeds["seed"].astype(str)) == {"0", "1", "2"}
+    assert (seeds["median_difference"] >= 0.05).all()
+    assert (seeds["low"] > 0).all()

@@ -1,0 +1,205 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from weakseg.evaluation.collect import ROW_KEY
+from weakseg.randomness import rng
+from weakseg.studies.leaderboard import compare_with_nulls, leaderboard
+
+# fmt: off
+COLUMNS = [
+    "dataset", "source", "region", "view", "classifier", "method", "refinement", "gate", "operating_point",
+    "dice", "dice_low", "dice_high", "iou", "sensitivity", "precision", "hd95_mm",
+    "n_cases", "n_empty", "n_seeds", "mask_budget", "label_budget", "rank",
+]
+# fmt: on
+SETTING = {
+    "dataset": "brats",
+    "source": "phantom",
+    "region": "whole_tumour",
+    "view": "slice",
+    "classifier": "resnet",
+    "refinement": "threshold",
+    "gate": "classifier",
+}
+ABOVE_RANDOM = {"gradcam": 0.2, "layercam": -0.1, "random": 0.0, "centre": 0.05}
+"""gradcam beats both nulls in every patient, its worse twin loses to both."""
+PATIENTS, SHIFTED = 12, 4
+
+
+def scores(patients=PATIENTS):
+    """Scores of two methods and two nulls: two seeds, two operating points, a test and a shift set."""
+    rows = []
+    noise = rng(0, "noise")
+    for method, above in ABOVE_RANDOM.items():
+        for point in ("fixed", "oracle-set"):
+            for role, number in (("test", patients), ("shift", SHIFTED)):
+                for case in range(number):
+                    for seed in (0, 1):
+                        dice = 0.3 + 0.02 * (case % 5) + above + 0.1 * (point == "oracle-set") - 0.1 * (role == "shift")
+                        dice += 0.002 * noise.random()
+                        rows.append(
+                            SETTING
+                            | {
+                                "method": method,
+                                "operating_point": point,
+                                "role": role,
+                                "patient": f"{role}-{case}",
+                                "case": f"{role}-{case}",
+                                "seed": seed,
+                                "dice": dice,
+                                "iou": dice / 2,
+                                "sensitivity": 0.5 + 0.1 * seed,
+                                "precision": 0.6,
+                                "hd95_mm": 10.0 + case,
+                                "predicted_ml": 20.0,
+                                "mask_budget": number if point == "oracle-set" else 0,
+                                "label_budget": 700 + 10 * seed,
+                            }
+                        )
+    return pd.DataFrame(rows)
+
+
+def comparisons(table):
+    return pd.DataFrame(compare_with_nulls(table[table["role"] == "test"], 0, 200))
+
+
+def board_of(table):
+    return leaderboard(table, comparisons(table), 0, 200)
+
+
+@pytest.fixture(scope="module")
+def board():
+    """The board of the scores as they are."""
+    return board_of(scores())
+
+
+def row(board, method, point="fixed"):
+    (found,) = board[(board["method"] == method) & (board["operating_point"] == point)].to_dict("records")
+    return found
+
+
+def test_columns_and_rows(board):
+    assert list(board)[: len(COLUMNS)] == COLUMNS
+    assert list(board["operating_point"]) == ["fixed"] * 4 + ["oracle-set"] * 4
+    assert list(board["method"]) == ["gradcam", "centre", "random", "layercam"] * 2
+    assert not board.duplicated(ROW_KEY).any()
+
+
+def test_numbers_of_a_row(board):
+    table = scores()
+    chosen = table[(table["method"] == "gradcam") & (table["operating_point"] == "fixed")]
+    tested, shifted = chosen[chosen["role"] == "test"], chosen[chosen["role"] == "shift"]
+    have = row(board, "gradcam")
+    assert have["dice"] == pytest.approx(tested["dice"].mean())
+    assert have["iou"] == pytest.approx(tested["iou"].mean())
+    assert have["sensitivity"] == pytest.approx(0.55)
+    assert have["precision"] == pytest.approx(0.6)
+    assert have["hd95_mm"] == pytest.approx(10 + 11 / 2)
+    assert have["dice_shift"] == pytest.approx(shifted["dice"].mean())
+    assert (have["n_cases"], have["n_seeds"], have["n_shift"]) == (PATIENTS, 2, SHIFTED)
+    assert (have["mask_budget"], have["label_budget"]) == (0, 710)
+    assert row(board, "gradcam", "oracle-set")["mask_budget"] == PATIENTS
+
+
+def test_interval_is_over_patients(board):
+    have = row(board, "gradcam")
+    assert have["dice_low"] < have["dice"] < have["dice_high"]
+    by_patient = scores().query("method == 'gradcam' and operating_point == 'fixed' and role == 'test'")
+    spread = by_patient.groupby("patient")["dice"].mean().std(ddof=0)
+    assert have["dice_high"] - have["dice_low"] == pytest.approx(2 * 1.96 * spread / np.sqrt(PATIENTS), rel=0.3)
+
+
+def test_two_cases_of_a_patient_weigh_as_one_patient_in_the_interval():
+    table = scores()
+    table.loc[table["case"].isin([f"test-{number}" for number in range(1, PATIENTS)]), "patient"] = "test-1"
+    have = row(board_of(table), "gradcam")
+    by_patient = table.query("method == 'gradcam' and operating_point == 'fixed' and role == 'test'")
+    low, high = sorted(by_patient.groupby("patient")["dice"].mean())
+    assert (have["dice_low"], have["dice_high"]) == pytest.approx((low, high))
+    assert have["n_cases"] == PATIENTS
+
+
+def test_empty_predictions_are_counted_once_a_case():
+    table = scores()
+    this = (table["method"] == "random") & (table["operating_point"] == "fixed")
+    table.loc[this & table["case"].isin(["test-3", "shift-1"]), "predicted_ml"] = 0.0
+    table.loc[this & (table["case"] == "test-5") & (table["seed"] == 1), "predicted_ml"] = 0.0
+    board = board_of(table)
+    assert row(board, "random")["n_empty"] == 2
+    assert board["n_empty"].sum() == 2
+
+
+def test_rank_leaves_the_upper_bound_out(board):
+    assert dict(zip(board["method"][:4], board["rank"][:4], strict=True)) == {
+        "gradcam": 1,
+        "centre": 2,
+        "random": 3,
+        "layercam": 4,
+    }
+    assert board.loc[board["operating_point"] == "oracle-set", "rank"].isna().all()
+
+
+def test_only_a_method_above_every_null_beats_them(board):
+    assert row(board, "gradcam")["beats_null"] == "yes"
+    assert row(board, "layercam")["beats_null"] == "no"
+    # All 12 patients agree, so p is 2 / 2 ** 12 for both methods, doubled by Holm.
+    assert row(board, "gradcam")["p_holm"] == pytest.approx(2 * 2 / 2**12)
+    assert row(board, "layercam")["p_holm"] == pytest.approx(2 * 2 / 2**12)
+    nulls = board[board["method"].isin(["random", "centre"])]
+    assert nulls["beats_null"].isna().all()
+
+
+def test_one_null_that_is_not_beaten_is_enough():
+    table = scores()
+    table.loc[table["method"] == "centre", "dice"] += 0.2
+    board = board_of(table)
+    assert row(board, "gradcam")["beats_null"] == "no"
+    pooled = comparisons(table).query("seed == 'all' and method == 'gradcam' and operating_point == 'fixed'")
+    assert pooled.set_index("null")["median_difference"]["random"] == pytest.approx(0.2, abs=0.003)
+    assert pooled.set_index("null")["median_difference"]["centre"] == pytest.approx(-0.05, abs=0.003)
+
+
+def test_nothing_is_tested_under_ten_patients():
+    board = board_of(scores(patients=9))
+    assert row(board, "gradcam")["beats_null"] == "not tested"
+    assert np.isnan(row(board, "gradcam")["p_holm"])
+    assert row(board_of(scores(patients=10)), "gradcam")["beats_null"] == "yes"
+
+
+def test_comparisons_for_each_seed_and_over_them():
+    table = comparisons(scores())
+    assert len(table) == 2 * 2 * 2 * 3  # methods, nulls, operating points; seeds and their mean
+    assert set(table["seed"]) == {"all", "0", "1"}
+    assert set(table["n_patients"]) == {PATIENTS}
+    assert (table["low"] <= table["median_difference"]).all()
+    assert (table["median_difference"] <= table["high"]).all()
+
+
+def test_order_of_the_rows_does_not_matter(board):
+    table = scores()
+    shuffled = table.iloc[rng(0, "order").permutation(len(table))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(board_of(shuffled), board, rtol=1e-12, atol=0)
+    pd.testing.assert_frame_equal(comparisons(shuffled), comparisons(table), rtol=1e-9, atol=1e-12)
+
+
+def test_settings_are_compared_within_themselves():
+    """A gate that helps every row alike makes no method better than the nulls behind the same gate."""
+    table = scores()
+    ungated = table.assign(gate="none", dice=table["dice"] - 0.15, label_budget=0)
+    board = board_of(pd.concat([table, ungated]))
+    assert dict(zip(board["gate"] + "/" + board["method"], board["beats_null"], strict=True))["none/gradcam"] == "yes"
+    pooled = comparisons(pd.concat([table, ungated])).query("seed == 'all' and method == 'gradcam'")
+    differences = pooled.groupby(["gate", "null"])["median_difference"].mean().unstack(0)
+    np.testing.assert_allclose(differences["none"], differences["classifier"])
+
+
+def test_without_a_shift_set_there_is_no_column_for_it():
+    assert "dice_shift" not in board_of(scores().query("role == 'test'"))
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="without comparisons there is no column `seed`")
+def test_board_of_nulls_alone():
+    nulls = scores()
+    nulls = nulls[nulls["method"].isin(["random", "centre"])]
+    assert list(board_of(nulls)["method"]) == ["centre", "random"] * 2

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance
+from scipy import ndimage
+
+from weakseg.evaluation.segmentation import border, hd95, overlap
+from weakseg.randomness import rng
+
+SHAPE, SPACING = (24, 20, 14), (1.0, 1.5, 4.0)
+BRATS = (240, 240, 155)
+
+
+def blobs(seed, shift=0.0):
+    """Some blobs, which may touch the border of the volume."""
+    noise = ndimage.gaussian_filter(rng(seed, "blobs").normal(size=SHAPE), (3, 3, 1.5))
+    return noise > np.quantile(noise, 0.85) + shift
+
+
+def ball():
+    return np.linalg.norm(np.indices(SHAPE) - np.reshape([12, 10, 7], (3, 1, 1, 1)), axis=0) < 5
+
+
+def tensor(mask):
+    return torch.from_numpy(mask[None, None].astype(np.float32))
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("seed", range(6))
+def test_against_monai(seed):
+    """Dice to 1e-6 and HD95 to 1e-4 mm, both float32 in MONAI."""
+    predicted, lesion = blobs(seed), blobs(seed + 50) | (blobs(seed) & ball())
+    assert overlap(predicted, lesion)["dice"] == pytest.approx(
+        compute_dice(tensor(predicted), tensor(lesion)).item(), abs=1e-6
+    )
+    expected = compute_hausdorff_distance(
+        tensor(predicted), tensor(lesion), include_background=True, percentile=95, spacing=SPACING
+    )
+    assert hd95(predicted, lesion, SPACING) == pytest.approx(expected.item(), abs=1e-4)
+    assert hd95(lesion, predicted, SPACING) == hd95(predicted, lesion, SPACING)
+
+
+def test_overlap_by_hand():
+    predicted, lesion = np.zeros((2, 20), bool)
+    predicted[:10] = True
+    lesion[4:20] = True
+    assert overlap(predicted, lesion) == {"dice": 12 / 26, "iou": 6 / 20, "sensitivity": 6 / 16, "precision": 6 / 10}
+
+
+def test_overlap_of_masks_apart():
+    predicted = blobs(0)
+    assert overlap(predicted, ~predicted) == {"dice": 0, "iou": 0, "sensitivity": 0, "precision": 0}
+
+
+def test_both_empty_is_right():
+    nothing = np.zeros(BRATS, bool)
+    assert overlap(nothing, nothing) == {"dice": 1, "iou": 1, "sensitivity": 1, "precision": 1}
+    assert hd95(nothing, nothing, (1, 1, 1)) == 0
+
+
+def test_one_empty_is_as_wrong_as_can_be():
+    nothing = np.zeros(BRATS, bool)
+    something = nothing.copy()
+    something[100:110, 100:110, 70:80] = True
+    for pair in ((nothing, something), (something, nothing)):
+        assert overlap(*pair) == {"dice": 0, "iou": 0, "sensitivity": 0, "precision": 0}
+        assert hd95(*pair, (1, 1, 1)) == pytest.approx(373.13, abs=0.005)
+    assert hd95(nothing[:24, :20, :14], ball(), SPACING) == pytest.approx(np.sqrt(24**2 + 30**2 + 56**2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_truth_is_the_optimum(seed):
+    lesion = blobs(seed)
+    assert set(overlap(lesion, lesion).values()) == {1.0}
+    assert hd95(lesion, lesion, SPACING) == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_shifted_truth_is_worse(axis):
+    shifted = np.roll(ball(), 1, axis)
+    assert max(overlap(shifted, ball()).values()) < 1
+    assert hd95(shifted, ball(), SPACING) > 0
+
+
+@pytest.mark.parametrize(("axis", "mm"), [(0, 3.0), (1, 4.5), (2, 12.0)])
+def test_distance_of_two_voxels_is_in_mm(axis, mm):
+    first = np.zeros(SHAPE, bool)
+    first[5, 5, 5] = True
+    assert hd95(first, np.roll(first, 3, axis), SPACING) == pytest.approx(mm)
+
+
+def test_distance_is_the_worse_direction():
+    small = np.zeros((60, 5, 5), bool)
+    small[0:2, 2, 2] = True
+    long = small.copy()
+    long[:41, 2, 2] = True
+    # From the long one: 0, 0, then 1 to 39; the 39th of these 41 is the 95th percentile.
+    assert hd95(small, long, (1, 1, 1)) == pytest.approx(37)
+    assert hd95(long, small, (1, 1, 1)) == pytest.approx(37)
+
+
+def test_border_is_where_a_face_is_free():
+    cube = np.zeros((7, 7, 7), bool)
+    cube[1:6, 1:6, 1:6] = True
+    inner = np.zeros_like(cube)
+    inner[2:5, 2:5, 2:5] = True
+    np.testing.assert_array_equal(border(cube), cube & ~inner)
+    assert border(np.ones((3, 3, 3), bool)).sum() == 26

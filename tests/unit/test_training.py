@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import nn
+
+from weakseg.randomness import rng
+from weakseg.training import Schedule, augment, train
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 1))
+
+
+class Data:
+    """Two batches an epoch; remembers which epochs were asked for."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def __call__(self, epoch):
+        self.epochs.append(epoch)
+        for step in range(2):
+            images = torch.from_numpy(rng(0, "images", f"{epoch}/{step}").normal(size=(8, 1, 6, 6)).astype(np.float32))
+            yield images, images.mean(dim=(1, 2, 3))
+
+
+class Evaluation:
+    """Gives scripted scores and keeps the weights that it was shown; raises where the script says None."""
+
+    def __init__(self, *scores):
+        self.scores, self.seen = list(scores), []
+
+    def __call__(self, model):
+        assert not model.training
+        assert torch.is_inference_mode_enabled()
+        score = self.scores[len(self.seen)]
+        if score is None:
+            raise KeyboardInterrupt
+        self.seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return score
+
+
+def fit(model, data, evaluate, state, epochs=4, patience=10):
+    schedule = Schedule(epochs, patience, learning_rate=0.01, weight_decay=0.01, steps_per_epoch=2)
+    return train(model, data, lambda y, t: ((y[:, 0] - t) ** 2).mean(), evaluate, schedule, state, "cpu")
+
+
+def assert_equal_weights(have, want):
+    assert have.keys() == want.keys()
+    for name, tensor in want.items():
+        assert torch.equal(have[name], tensor), name
+
+
+def test_killed_run_resumes_to_the_same_bytes(tmp_path):
+    straight, data = network(), Data()
+    history = fit(straight, data, Evaluation(0.1, 0.2, 0.3, 0.4), tmp_path / "straight")
+    assert data.epochs == [0, 1, 2, 3]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), Data(), Evaluation(0.1, 0.2, None), tmp_path / "killed")
+    resumed, data = network(seed=1), Data()
+    assert fit(resumed, data, Evaluation(0.3, 0.4), tmp_path / "killed") == history
+    assert data.epochs == [2, 3]
+    assert_equal_weights(resumed.state_dict(), straight.state_dict())
+
+
+def test_best_epoch_from_before_the_kill_is_kept(tmp_path):
+    before = Evaluation(0.1, 0.9, None)
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), Data(), before, tmp_path)
+    resumed = network(seed=1)
+    fit(resumed, Data(), Evaluation(0.3, 0.4), tmp_path)
+    assert_equal_weights(resumed.state_dict(), before.seen[1])
+
+
+def test_finished_run_trains_no_more(tmp_path):
+    done = network()
+    history = fit(done, Data(), Evaluation(0.4, 0.3, 0.2, 0.1), tmp_path)
+    again, data = network(seed=1), Data()
+    assert fit(again, data, Evaluation(), tmp_path) == history
+    assert data.epochs == []
+    assert_equal_weights(again.state_dict(), done.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [((0.5, 0.7, 0.6, 0.7), 1), ((0.5, 0.4, 0.3), 0), ((0.1, 0.5, 0.4, 0.6, 0.5, 0.5), 3)],
+    ids=["tie goes to the earlier", "never better", "better just in time"],
+)
+def test_stops_after_patience_with_the_best_weights(tmp_path, scores, best):
+    model, data, evaluate = network(), Data(), Evaluation(*scores)
+    history = fit(model, data, evaluate, tmp_path, epochs=9, patience=2)
+    assert [record["score"] for record in history] == list(scores)
+    assert [record["epoch"] for record in history] == list(range(len(scores))) == data.epochs
+    assert_equal_weights(model.state_dict(), evaluate.seen[best])
+    assert not torch.equal(evaluate.seen[best]["0.weight"], evaluate.seen[-1]["0.weight"])
+
+
+def test_loss_falls_and_is_the_mean_over_steps(tmp_path):
+    history = fit(network(), Data(), Evaluation(*[0.0] * 30), tmp_path, epochs=30, patience=30)
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+    def inputs(_epoch):
+        return [(torch.zeros(1, 1), torch.tensor([value])) for value in (1.0, 3.0)]
+
+    (record,) = fit(nn.Linear(1, 1, bias=False), inputs, Evaluation(0.0), tmp_path / "mean", epochs=1)
+    assert record == {"epoch": 0, "loss": pytest.approx((1 + 9) / 2), "score": 0.0}
+
+
+NEUTRAL = [0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5]
+"""Flip, angle, scale, shift along Y and X, seed and strength of the noise, gains and offsets of two channels."""
+FLIP, ANGLE, SCALE, SHIFT_Y, SHIFT_X, _, NOISE, GAIN, _, OFFSET, _ = range(11)
+
+
+def draws(number=1, **changes):
+    rows = np.tile(NEUTRAL, (number, 1))
+    for name, value in changes.items():
+        rows[:, globals()[name]] = value
+    return rows
+
+
+def slices(number=1):
+    """(N, 2, 40, 40): different noise in an off-centre box, 0 around it."""
+    images = torch.zeros(number, 2, 40, 40)
+    images[:, :, 10:26, 14:34] = 3 + torch.from_numpy(rng(0, "slices").random((number, 2, 16, 20), dtype=np.float32))
+    return images
+
+
+def close(have, want):
+    torch.testing.assert_close(have, want, rtol=0, atol=1e-4)
+
+
+def test_neutral_draws_change_nothing():
+    close(augment(slices(3), draws(3)), slices(3))
+
+
+def test_flip_mirrors_left_and_right():
+    close(augment(slices(), draws(FLIP=0.1)), slices().flip(2))
+
+
+def test_each_image_has_draws_of_its_own():
+    rows = np.concatenate([draws(), draws(FLIP=0.1)])
+    images = slices(2)
+    close(augment(images, rows), torch.stack([images[0], images[1].flip(1)]))
+
+
+def test_shift_is_at_most_a_twentieth_of_the_field_of_view():
+    close(augment(slices(), draws(SHIFT_Y=1.0)), slices().roll(-2, 3))
+    close(augment(slices(), draws(SHIFT_Y=0.0)), slices().roll(2, 3))
+    close(augment(slices(), draws(SHIFT_X=1.0)), slices().roll(-2, 2))
+
+
+@pytest.mark.parametrize(("draw", "factor"), [(0.0, 0.9), (1.0, 1.1)])
+def test_scale(draw, factor):
+    box = (slices() > 0).float()
+    assert augment(box, draws(SCALE=draw)).sum() / box.sum() == pytest.approx(factor**-2, rel=0.02)
+
+
+@pytest.mark.parametrize(("draw", "degrees"), [(0.0, 11.46), (1.0, 11.46), (0.75, 5.73)])
+def test_rotation(draw, degrees):
+    bar = torch.zeros(1, 2, 41, 41)
+    bar[:, :, 5:36, 19:22] = 1
+    moved = augment(bar, draws(ANGLE=draw))[0, 0].numpy()
+    x, y = np.indices(moved.shape) - 20
+    slope = 0.5 * np.arctan2(2 * (moved * x * y).sum(), (moved * (x**2 - y**2)).sum())
+    assert abs(np.degrees(slope)) == pytest.approx(degrees, abs=0.3)
+    np.testing.assert_allclose(ndimage.center_of_mass(moved), (20, 20), atol=0.05)
+
+
+def test_contrast_of_each_channel():
+    images = slices()
+    changed = augment(images, draws(GAIN=1.0, OFFSET=0.0))
+    inside = images[:, 0] > 0
+    close(changed[:, 0], torch.where(inside, images[:, 0] * 1.15 - 0.15, 0))
+    close(changed[:, 1], images[:, 1])
+
+
+def test_noise_repeats_and_has_its_strength():
+    images = slices()
+    noisy = augment(images, draws(NOISE=1.0))
+    assert torch.equal(augment(images, draws(NOISE=1.0)), noisy)
+    assert (noisy - images)[images > 0].std().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_background_stays_zero():
+    rows = rng(0, "draws").random((6, 11))
+    rows[:, ANGLE], rows[:, SCALE], rows[:, SHIFT_Y], rows[:, SHIFT_X] = 0.5, 0.5, 0.5, 0.5
+    rows[:, FLIP], rows[:, NOISE] = 0.9, 1
+    images = slices(6)
+    images[:, :, 30:] = 0
+    changed = augment(images, rows)
+    assert (changed[images == 0] == 0).all()
+    assert (changed[images != 0] != 0).all()
