@@ -35,7 +35,15 @@ def write(pins: list[str]) -> None:
     """Write both files from one list of pins."""
     (HERE / "requirements.lock").write_text("# Made by `make lock`.\n" + "\n".join(pins) + "\n")
     lines = ["# Made by `make lock`: for `snakemake --sdm conda`. The pins are those of requirements.lock."]
-    lines += ["channels:", "  - conda-forge", "  - nodefaults", "dependencies:", "  - python=3.11", "  - pip", "  - pip:"]
+    lines += [
+        "channels:",
+        "  - conda-forge",
+        "  - nodefaults",
+        "dependencies:",
+        "  - python=3.11",
+        "  - pip",
+        "  - pip:",
+    ]
     (HERE / "weakseg.yaml").write_text("\n".join([*lines, *(f"      - {pin}" for pin in pins)]) + "\n")
 
 

@@ -57,7 +57,11 @@ def write(path: Path, data: NDArray, affine: NDArray) -> None:
 
 def write_map(path: Path, data: NDArray, affine: NDArray) -> None:
     """Write a float map (X, Y, Z) as int16 with a slope, to 1/32767 of its largest value; 0 stays exactly 0."""
-    slope = (float(np.abs(data).max()) or 1.0) / 32767
+    peak = float(np.abs(data).max())
+    if not np.isfinite(peak):
+        raise WeaksegError(f"{path}: the map holds NaN or infinity; its method or the image is at fault")
+    # The header holds the slope in float32, which cannot divide by less than this.
+    slope = max(peak / 32767, float(np.finfo(np.float32).tiny))
     # A slope that is set makes nibabel store the integers as they are; its own scaling may add an intercept.
     image = nib.Nifti1Image(np.rint(data / slope).astype(np.int16), affine)
     image.header.set_slope_inter(slope, 0)

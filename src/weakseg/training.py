@@ -124,10 +124,11 @@ def augment(images: Tensor, draws: NDArray) -> Tensor:
     angle, scale = 0.2 * signed[:, 1], 1 + 0.1 * signed[:, 2]
     shift = 0.1 * signed[:, 3:5]  # the field of view is 2 wide in these coordinates
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    # grid_sample's first coordinate is the last axis (Y), so the flip of X acts on the second one.
-    theta = torch.stack(
-        [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin * flip, cos * flip, shift[:, 1]], 1)], 1
-    )
+    # Coordinates run from -1 to 1 along either axis: without their ratio a rotation would shear. grid_sample's first
+    # coordinate is the last axis (Y), so the flip of X acts on the second one.
+    ratio = images.shape[2] / images.shape[3]
+    rows = [cos, -sin * ratio, shift[:, 0]], [sin / ratio * flip, cos * flip, shift[:, 1]]
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     channels = images.shape[1]

@@ -97,7 +97,7 @@ def test_dice_curve_is_that_of_every_threshold(seed):
 
 @pytest.mark.parametrize(
     "steps",
-    [8, pytest.param(BINS, marks=pytest.mark.xfail(strict=True, reason="7 / 200 * 200 is more than 7 in binary"))],
+    [8, BINS],
 )
 def test_dice_curve_of_values_on_the_thresholds(steps):
     values = rng(0, "steps").integers(0, steps + 1, SHAPE) / steps

@@ -47,6 +47,14 @@ def test_number_is_near_the_one_asked_for(segments):
     assert labels.max() == pytest.approx(segments, rel=0.3)
 
 
+def test_number_does_not_depend_on_the_share_of_the_box():
+    """Two balls in opposite corners, a tenth of the box around them."""
+    near = np.indices((56, 56, 56))
+    foreground = (np.linalg.norm(near - 12, axis=0) < 12) | (np.linalg.norm(near - 43, axis=0) < 12)
+    assert foreground.mean() < 0.11
+    assert parts(textured(foreground), foreground, segments=100).max() == pytest.approx(100, rel=0.3)
+
+
 def test_white_noise_gives_connected_pieces_of_some_size():
     foreground = ball()
     image = rng(0, "white").normal(size=(1, *SHAPE)).astype(np.float32) * foreground

@@ -160,13 +160,19 @@ def test_scale(draw, factor):
 
 @pytest.mark.parametrize(("draw", "degrees"), [(0.0, 11.46), (1.0, 11.46), (0.75, 5.73)])
 def test_rotation(draw, degrees):
-    bar = torch.zeros(1, 2, 41, 41)
-    bar[:, :, 5:36, 19:22] = 1
-    moved = augment(bar, draws(ANGLE=draw))[0, 0].numpy()
-    x, y = np.indices(moved.shape) - 20
-    slope = 0.5 * np.arctan2(2 * (moved * x * y).sum(), (moved * (x**2 - y**2)).sum())
-    assert abs(np.degrees(slope)) == pytest.approx(degrees, abs=0.3)
-    np.testing.assert_allclose(ndimage.center_of_mass(moved), (20, 20), atol=0.05)
+    bars = torch.zeros(1, 2, 41, 41)
+    bars[:, 0, 5:36, 19:22] = 1
+    bars[:, 1, 19:22, 5:36] = 1
+    along_x, along_y = augment(bars, draws(ANGLE=draw))[0].numpy()
+    assert abs(axis_degrees(along_x)) == pytest.approx(degrees, abs=0.3)
+    assert (axis_degrees(along_y) - axis_degrees(along_x)) % 180 == pytest.approx(90, abs=0.1)
+    np.testing.assert_allclose(ndimage.center_of_mass(along_x), (20, 20), atol=0.05)
+
+
+def axis_degrees(bar):
+    """Angle between the X axis and the long axis of a bar."""
+    x, y = np.indices(bar.shape) - 20
+    return np.degrees(0.5 * np.arctan2(2 * (bar * x * y).sum(), (bar * (x**2 - y**2)).sum()))
 
 
 def test_contrast_of_each_channel():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import CropForeground, NormalizeIntensity, ResizeWithPadOrCrop, Spacing
+from monai.transforms import CropForeground, ResizeWithPadOrCrop, Spacing
 from numpy.typing import NDArray
 
 from weakseg import nifti
@@ -74,8 +74,12 @@ def to_grid(
             )
         stacked = ResizeWithPadOrCrop(size, mode="constant", value=0)(box)
     inside = _inside(stacked).numpy()
-    normal: Any = NormalizeIntensity(nonzero=True, channel_wise=True)(stacked[:-1])
-    return np.where(inside, normal.numpy(), 0).astype(np.float32), inside[0], np.asarray(stacked.affine)
+    channels = stacked[:-1].numpy()
+    # A voxel of the foreground that is 0 in one channel is dark there, so it counts and moves like any other.
+    over = {"axis": (1, 2, 3), "keepdims": True, "where": inside, "dtype": np.float64}
+    mean, deviation = np.mean(channels, **over), np.std(channels, **over)
+    normal = (channels - mean) / np.where(deviation > 1e-6, deviation, 1)
+    return np.where(inside, normal, 0).astype(np.float32), inside[0], np.asarray(stacked.affine)
 
 
 def _inside(stacked: Any) -> Any:

@@ -30,7 +30,8 @@ def youden_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
         return float(candidates[0])
     hits = np.searchsorted(np.sort(scores[positive]), candidates)
     passes = np.searchsorted(np.sort(scores[~positive]), candidates)
-    youden = passes / (~positive).sum() - hits / positive.sum()
+    # Integers, so that equal ones are equal: specificity + sensitivity - 1, times both numbers of cases.
+    youden = passes * positive.sum() - hits * (~positive).sum()
     return float(candidates[int(np.argmax(youden))])
 
 

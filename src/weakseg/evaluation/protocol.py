@@ -42,8 +42,9 @@ def dice_curve(relevance: NDArray, lesion: NDArray) -> NDArray:
 
     Both empty gives 1.
     """
-    # Bin b holds (b/BINS, (b+1)/BINS], so that all of it lies above the threshold b/BINS.
-    bins = np.clip(np.ceil(relevance.astype(np.float64) * BINS).astype(np.int64) - 1, -1, BINS - 1) + 1
+    # Bin b holds (b-1)/BINS < value <= b/BINS: it lies above b thresholds.
+    # Thresholds in the map's precision, as where it is cut.
+    bins = np.searchsorted(thresholds().astype(relevance.dtype), relevance)
     inside = np.bincount(bins[lesion], minlength=BINS + 1)[1:]
     everywhere = np.bincount(bins.ravel(), minlength=BINS + 1)[1:]
     hits = inside[::-1].cumsum()[::-1]

@@ -7,6 +7,7 @@ units that need no scale. Masks are out of its reach.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -107,7 +108,7 @@ class Gate:
     def __init__(self, context: Context) -> None:
         folder = context.folder("classifier")
         predictions = pd.read_csv(folder / "predictions.csv", dtype={"case": str})
-        threshold = pd.read_json(folder / "metrics.json", typ="series")["threshold"]
+        threshold = json.loads((folder / "metrics.json").read_text())["threshold"]
         called = predictions[predictions["logit"] >= threshold]
         self.called = {case: set(group["position"]) for case, group in called.groupby("case")}
 

@@ -113,9 +113,7 @@ def draw_overlays(context: Context, path: Path) -> None:
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, labelcolor="white")
     legend.get_frame().set(facecolor="#444444", alpha=1)
     legend.set_frame_on(True)
-    figure.suptitle(
-        "Raw maps (seed 1 of the list), each case scaled once; radiological view, patient's left on the right"
-    )
+    figure.suptitle("Maps of the first seed, each case scaled once; radiological view, patient's left on the right")
     style.save(figure, path)
 
 

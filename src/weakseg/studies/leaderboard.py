@@ -115,6 +115,8 @@ def compare_with_nulls(scores: pd.DataFrame, seed: int, resamples: int) -> Itera
 
 def _verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Does a method beat every null? The largest p over the nulls, by Holm over the rows of its family."""
+    if comparisons.empty:
+        return pd.DataFrame(columns=[*ROW_KEY, "p_holm", "beats_null"])
     pooled = comparisons[comparisons["seed"] == "all"]
     verdicts = pooled.groupby(ROW_KEY).agg(p=("p", lambda p: p.max(skipna=False)), least=("median_difference", "min"))
     verdicts = verdicts.reset_index()

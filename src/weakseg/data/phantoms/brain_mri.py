@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from weakseg import nifti
+from weakseg.catalogue import PHANTOM_VERSIONS
 from weakseg.data.phantoms import anatomy
 from weakseg.data.phantoms.anatomy import Blob, Field, Head
 from weakseg.errors import WeaksegError
 from weakseg.randomness import rng
 
-VERSION = 1
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 GRADES = ("HGG", "LGG")
 SHAPE = (64, 64, 48)
@@ -46,10 +46,10 @@ _EXTRA_FOCI = {"HGG": (0.75, 0.17, 0.08), "LGG": (0.9, 0.1, 0.0)}  # chance of n
 _WMH_BURDEN = (1.2, 1.8)  # beta distribution
 _STRIP_SHARE = 0.35  # of cases with a residual rim
 
-_INFILTRATION = (0.75, 1.05)
+_INFILTRATION = (0.75, 1.05)  # how far oedema and core change the signal: 1 is all the way to the table's
 _PATCHY = 0.45  # SD of the log of how far oedema changes the signal, from place to place
-_UPTAKE = (0.7, 1.2)
-_FLOW = (0.3, 0.75)
+_UPTAKE = (0.7, 1.2)  # of contrast medium by the rim, 1 as in the table
+_FLOW = (0.3, 0.75)  # the same for vessels
 _AGED = 0.85  # signal of white-matter hyperintensities beside that of oedema
 
 # Relative signal of a spin-echo protocol. "strip" is what is left of meninges and fat after skull stripping.
@@ -168,7 +168,8 @@ def make_case(
     population = SHIFTED if shifted else TRAINING
     head, tumour = _make_patient(rng(data_seed, "brain_mri/patient", case_id), grade, shape, affine, population)
     images = _scan(rng(data_seed, "brain_mri/scan", case_id), head, tumour, affine, population)
-    return PhantomCase(case_id, grade, images, tumour.labels(), affine)
+    seen = images["t1"] > 0  # stripping may cut into a tumour at the surface; BraTS labels what is left
+    return PhantomCase(case_id, grade, images, tumour.labels() * seen, affine)
 
 
 def _make_patient(
@@ -347,7 +348,7 @@ def write(
     (root / "name_mapping.csv").write_text("\n".join([_HEADER, *rows]) + "\n", encoding="utf-8")
     marker = {
         "phantom": "brain_mri",
-        "version": VERSION,
+        "version": PHANTOM_VERSIONS["brain_mri"],
         "data_seed": data_seed,
         "cases": cases,
         "shape": list(shape),
