@@ -19,7 +19,9 @@ def _open(path: Path) -> nib.Nifti1Image:
     try:
         image = nib.load(path)
     except Exception as error:
-        raise WeaksegError(f"{path}: not a readable NIfTI file ({_one_line(error)}); export it again") from error
+        raise WeaksegError(
+            f"{path}: not a readable NIfTI file ({_one_line(error)}); download or export it again"
+        ) from error
     if not isinstance(image, nib.Nifti1Image):
         raise WeaksegError(f"{path}: {type(image).__name__}, not NIfTI; convert it to .nii.gz")
     return image
@@ -36,7 +38,7 @@ def read(path: Path, dtype: type = np.float32) -> tuple[NDArray, NDArray]:
         image = nib.as_closest_canonical(image)
         data: NDArray = np.asarray(image.dataobj, dtype=dtype)
     except Exception as error:  # a broken stream raises OSError, EOFError, ValueError or zlib's own
-        raise WeaksegError(f"{path}: truncated or damaged ({_one_line(error)}); export it again") from error
+        raise WeaksegError(f"{path}: truncated or damaged ({_one_line(error)}); download or export it again") from error
     return (np.moveaxis(data, 3, 0) if data.ndim == 4 else data), image.affine
 
 
