@@ -18,6 +18,7 @@ import SimpleITK
 from numpy.typing import NDArray
 from skimage.measure import label as connected_regions
 
+from weakseg.data.foreground import nonzero
 from weakseg.data.phantoms.brain_mri import make_case
 from weakseg.data.preprocess import to_grid
 from weakseg.supervoxels import supervoxels
@@ -56,7 +57,7 @@ def main() -> None:
     for number in range(options.cases):
         case = make_case(1, f"benchmark{number}", grade="HGG")
         raw = np.stack(list(case.images.values()))
-        image, foreground, _ = to_grid(raw, case.affine, None, None, "benchmark")
+        image, foreground, _ = to_grid(raw, nonzero(raw), case.affine, None, None, None, "benchmark")
         for name, contender in contenders.items():
             started = time.perf_counter()
             labels = contender(image, foreground)

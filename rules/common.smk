@@ -10,7 +10,7 @@ from weakseg import plan as planning
 from weakseg.errors import WeaksegError
 
 try:
-    PLAN = planning.build(configuration.load(config))
+    PLAN = planning.build(configuration.load(config, workflow.overwrite_configfiles or []))
 except WeaksegError as error:
     raise WorkflowError(str(error)) from None
 PLAN.write_specs()

@@ -116,3 +116,23 @@ rule supervoxels:
         spec=spec,
     shell:
         command("supervoxels")
+
+
+rule anatomy:
+    input:
+        upstream,
+    output:
+        record("anatomy"),
+    log:
+        log_of("anatomy"),
+    benchmark:
+        benchmark_of("anatomy")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("anatomy")

@@ -22,55 +22,40 @@ class Stage:
     Attributes:
         version: raised by hand when the stage computes something else.
         entry: ``module:function`` that runs it, given a :class:`weakseg.execution.Context`.
-        modules: the modules whose code decides its result.
         purposes: why it may open a lesion mask; empty for every stage that must not.
+        plugins: modules that it imports by name while running; all others are found by their imports.
     """
 
     version: int
     entry: str
-    modules: tuple[str, ...]
     purposes: tuple[Purpose, ...] = ()
+    plugins: tuple[str, ...] = ()
 
+
+PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
+"""Raised whenever a phantom's bytes change; earlier results keep their key."""
 
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
-        1, "weakseg.data.phantoms:run", ("data.phantoms", "data.phantoms.anatomy", "data.phantoms.brain_mri")
+        1, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
     ),
-    "index": Stage(
-        1,
-        "weakseg.data.index:run",
-        ("data.index", "data.checks", "data.splits", "data.layouts", "data.layouts.brats", "nifti"),
-    ),
-    "preprocess": Stage(1, "weakseg.data.preprocess:run", ("data.preprocess", "data.grid", "nifti")),
+    "index": Stage(1, "weakseg.data.index:run"),
+    # Organs come from the publisher's masks with the lesion filled in: no purpose is needed, but rows say `anatomy`.
+    "anatomy": Stage(1, "weakseg.data.anatomy:run"),
+    "preprocess": Stage(1, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
-    "truth": Stage(1, "weakseg.data.truth:run", ("data.truth", "data.grid", "nifti")),
-    "labels": Stage(1, "weakseg.data.labels:run", ("data.labels", "data.views"), ("labels",)),
-    "supervoxels": Stage(1, "weakseg.supervoxels:run", ("supervoxels",)),
-    "classifier": Stage(
-        1, "weakseg.classifiers.resnet:run", ("classifiers.resnet", "networks", "training", "data.views")
-    ),
-    "maps": Stage(1, "weakseg.maps.base:run", ("maps.base", "maps.cam", "maps.nulls", "data.views", "networks")),
-    "refinement": Stage(1, "weakseg.refinements:run", ("refinements", "refinements.supervoxel")),
-    "scores": Stage(
-        1,
-        "weakseg.evaluation.scores:run",
-        ("evaluation.scores", "evaluation.protocol", "evaluation.segmentation", "refinements.components", "data.grid"),
-        ("scores", "oracle-set"),
-    ),
-    "collect": Stage(1, "weakseg.evaluation.collect:run", ("evaluation.collect",)),
-    "leaderboard": Stage(
-        1,
-        "weakseg.studies.leaderboard:run",
-        ("studies.leaderboard", "evaluation.statistics", "report.tables"),
-    ),
-    "figures": Stage(
-        1, "weakseg.report.figures:run", ("report.figures", "report.style", "evaluation.protocol"), ("scores",)
-    ),
+    "truth": Stage(1, "weakseg.data.truth:run"),
+    "labels": Stage(1, "weakseg.data.labels:run", ("labels",)),
+    "supervoxels": Stage(1, "weakseg.supervoxels:run"),
+    "classifier": Stage(1, "weakseg.classifiers.resnet:run"),
+    "maps": Stage(1, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "refinement": Stage(1, "weakseg.refinements:run"),
+    "scores": Stage(1, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
+    "collect": Stage(1, "weakseg.evaluation.collect:run"),
+    "leaderboard": Stage(1, "weakseg.studies.leaderboard:run"),
+    "figures": Stage(1, "weakseg.report.figures:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
-
-READS_MASK_FILES = ("truth",)
-"""The stages that may read the publisher's mask files."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +98,15 @@ class DatasetFacts:
 
     layout: str
     phantom: str
-    regions: tuple[str, ...]
 
 
 DATASETS: dict[str, DatasetFacts] = {
-    "brats": DatasetFacts("brats", "brain_mri", ("whole_tumour", "tumour_core", "enhancing_tumour")),
+    "brats": DatasetFacts("brats", "brain_mri"),
+    "instance": DatasetFacts("instance", "head_ct"),
+    "kits": DatasetFacts("kits", "abdomen_ct"),
 }
-
-PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1}
-"""Raised whenever a phantom's bytes change; earlier results keep their key."""
 
 REFINEMENTS = ("threshold", "supervoxel", "components")
 OPERATING_POINTS = ("fixed", "label-free", "oracle-set")
-KEYED_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel")
+KEYED_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "nilearn")
 """The packages whose version is part of every run key."""

@@ -32,15 +32,15 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--threads", type=int, default=1)
         stage.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
         stage.set_defaults(command=_stage)
-    publish = commands.add_parser("publish", help="verify the scores and copy tables and figures to their place")
+    publish = commands.add_parser("publish", help="copy tables and figures to their place")
     publish.add_argument("--destination", type=Path, required=True)
     publish.add_argument("runs", type=Path, nargs="+", help="run folders to publish from")
     publish.set_defaults(command=_publish)
     plan = commands.add_parser("plan", help="list the runs that a configuration asks for")
     plan.set_defaults(command=_plan)
-    verify = commands.add_parser("verify", help="do the published tables belong to this configuration?")
+    verify = commands.add_parser("verify", help="are the published files those of this configuration?")
     verify.set_defaults(command=_verify)
-    prune = commands.add_parser("prune", help="list run folders that these configurations do not use")
+    prune = commands.add_parser("prune", help="list run folders that no published table and no configuration uses")
     prune.add_argument("--delete", action="store_true", help="remove them")
     prune.set_defaults(command=_prune)
     for command in (plan, verify, prune):
@@ -54,12 +54,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stage(options: argparse.Namespace) -> None:
+    # Libraries read this when they load. Stages over cases have a process per thread, so each keeps to one; stages that
+    # compute with torch set its threads themselves.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     from weakseg.execution import execute
 
-    # Libraries read this when they load, which is after this line.
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     if options.device == "cuda":
         _require_cuda()
+    if not options.spec.is_file():
+        raise WeaksegError(f"{options.spec}: no such spec file; `snakemake -n` writes them")
     execute(json.loads(options.spec.read_text()), options.threads, options.device)
 
 

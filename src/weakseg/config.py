@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from weakseg import catalogue
 from weakseg.errors import WeaksegError
@@ -19,23 +19,33 @@ from weakseg.errors import WeaksegError
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 Point = Literal["fixed", "label-free", "oracle-set"]
-Region = Literal["whole_tumour", "tumour_core", "enhancing_tumour"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Millimetres = Annotated[float, Field(gt=0)]
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("each may be named once")
+    return values
+
+
+Once = AfterValidator(_once)
+"""Refuses a list that names something twice."""
 
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class PhantomConfig(Section):
-    cases: Annotated[int, Field(ge=5)] = Field(80, description="Cases of the phantom, one patient each.")
+    cases: Annotated[int, Field(ge=5, le=500)] = Field(80, description="Cases of the phantom, one patient each.")
     shape: tuple[Positive, Positive, Positive] = Field(
         (64, 64, 48), description="Voxels along X, Y, Z; the field of view stays, so fewer voxels are larger ones."
     )
-    shift_cases: Annotated[int, Field(ge=0)] = Field(
+    shift_cases: Annotated[int, Field(ge=0, le=400)] = Field(
         16, description="Cases of the test fold `shift`: other contrast, noise and anatomy. 0 leaves it out."
     )
 
@@ -59,27 +69,26 @@ class SupervoxelConfig(Section):
 
 
 class IntensityConfig(Section):
-    channel: Modality = Field("flair", description="Channel whose raw brightness is the null `intensity`.")
+    channel: str = Field("flair", description="Channel whose raw brightness is the null `intensity`.")
     sign: Literal[1, -1] = Field(1, description="1: lesions are bright in it; -1: they are dark.")
 
 
+Window = tuple[float, Annotated[float, Field(gt=0)]]
+
+
 class DatasetConfig(Section):
+    """What every data set has; the classes below add what is its own."""
+
     path: str = Field(
         "phantom",
+        min_length=1,
         description="`phantom`, or the folder of the real data in its publisher's layout (`~` and `$VAR` work).",
     )
     shift_path: str | None = Field(
         None,
         description="A second folder of the same layout that is only tested (another hospital). Phantoms bring theirs.",
     )
-    modalities: list[Modality] = Field(
-        ["t1", "t1ce", "t2", "flair"], min_length=1, description="Channels, in this order."
-    )
-    label_coding: Literal["brats2017", "brats2015"] = Field(
-        "brats2017", description="brats2017: labels 1, 2, 4. brats2015: also 3, non-enhancing tumour."
-    )
-    region: Region = Field("whole_tumour", description="What counts as lesion, for labels and scores.")
-    spacing: tuple[float, float, float] | None = Field(
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = Field(
         None, description="Voxel size in mm to resample to; null keeps it."
     )
     size: tuple[Positive, Positive, Positive] | None = Field(
@@ -98,13 +107,21 @@ class DatasetConfig(Section):
     def is_phantom(self) -> bool:
         return self.path == "phantom"
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the image files of a case."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels of the preprocessed image."""
+        raise NotImplementedError
+
     @model_validator(mode="after")
     def _consistent(self) -> DatasetConfig:
-        if len(set(self.modalities)) != len(self.modalities):
-            raise ValueError("modalities: each may be named once")
-        if self.intensity.channel not in self.modalities:
+        if self.intensity.channel not in self.channels:
             raise ValueError(
-                f"intensity.channel: {self.intensity.channel} is not among modalities {self.modalities}; name one"
+                f"intensity.channel: {self.intensity.channel} is not among the channels {self.channels}; name one"
             )
         if self.split.folds == 1 and self.split.test + self.split.val >= 1:
             raise ValueError("split: test and val together leave no patient to train on; lower one")
@@ -113,6 +130,76 @@ class DatasetConfig(Section):
                 "shift_path: phantoms bring their own shift fold; set path to real data or drop shift_path"
             )
         return self
+
+
+class BratsConfig(DatasetConfig):
+    modalities: Annotated[list[Modality], Once] = Field(
+        ["t1", "t1ce", "t2", "flair"], min_length=1, description="Channels, in this order."
+    )
+    label_coding: Literal["brats2017", "brats2015"] = Field(
+        "brats2017", description="brats2017: labels 1, 2, 4. brats2015: also 3, non-enhancing tumour."
+    )
+    region: Literal["whole_tumour", "tumour_core", "enhancing_tumour"] = Field(
+        "whole_tumour", description="What counts as lesion, for labels and scores."
+    )
+    foreground: Literal["nonzero"] = Field("nonzero", description="Images are skull-stripped: what is not 0.")
+
+    @property
+    def files(self) -> list[str]:
+        return list(self.modalities)
+
+    @property
+    def channels(self) -> list[str]:
+        return list(self.modalities)
+
+
+class CTConfig(DatasetConfig):
+    windows: dict[str, Window] = Field({}, description="Channels: level and width in HU of each, scaled to [0, 1].")
+
+    @property
+    def files(self) -> list[str]:
+        return ["ct"]
+
+    @property
+    def channels(self) -> list[str]:
+        return list(self.windows)
+
+
+class InstanceConfig(CTConfig):
+    label_coding: Literal["instance"] = Field("instance", description="Label 1: haemorrhage.")
+    region: Literal["haemorrhage"] = Field("haemorrhage", description="What counts as lesion, for labels and scores.")
+    foreground: Literal["brain", "body"] = Field("brain", description="brain: inside the skull, found by HU.")
+    windows: dict[str, Window] = Field(
+        {"brain": (40, 80), "subdural": (80, 200), "bone": (600, 2800)},
+        min_length=1,
+        description="Channels: level and width in HU of each, scaled to [0, 1].",
+    )
+    intensity: IntensityConfig = IntensityConfig(channel="brain")
+    phantom: PhantomConfig = PhantomConfig(shape=(64, 64, 30))
+
+
+class KitsConfig(CTConfig):
+    label_coding: Literal["kits"] = Field("kits", description="Labels 1 kidney, 2 tumour, 3 cyst.")
+    region: Literal["tumour"] = Field("tumour", description="What counts as lesion; slices with a cyst only have none.")
+    foreground: Literal["kidneys", "body"] = Field(
+        "kidneys", description="kidneys: organ masks (labels 1 to 3) and 10 mm around; rows say so under `anatomy`."
+    )
+    windows: dict[str, Window] = Field(
+        {"soft_tissue": (60, 400)},
+        min_length=1,
+        description="Channels: level and width in HU of each, scaled to [0, 1].",
+    )
+    intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1)
+    phantom: PhantomConfig = PhantomConfig(shape=(80, 64, 40))
+
+
+AnyDatasetConfig = BratsConfig | InstanceConfig | KitsConfig
+
+
+class DataConfig(Section):
+    brats: BratsConfig | None = Field(BratsConfig(), description="Glioma, multi-modal MRI; null leaves it out.")
+    instance: InstanceConfig | None = Field(None, description="Haemorrhage, head CT; null leaves it out.")
+    kits: KitsConfig | None = Field(None, description="Kidney tumour, abdominal CT; null leaves it out.")
 
 
 class SliceViewConfig(Section):
@@ -163,7 +250,7 @@ class NullsConfig(Section):
 
 
 class MapsConfig(Section):
-    gate: list[Literal["classifier", "none"]] = Field(
+    gate: Annotated[list[Literal["classifier", "none"]], Once] = Field(
         ["classifier"],
         min_length=1,
         description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained.",
@@ -179,7 +266,7 @@ class ComponentsConfig(Section):
 
 
 class RefinementsConfig(Section):
-    chains: list[str] = Field(
+    chains: Annotated[list[str], Once] = Field(
         ["threshold", "supervoxel", "supervoxel+components"],
         min_length=1,
         description="Chains of refinements joined by `+`: threshold (as it is), supervoxel, and last components.",
@@ -205,7 +292,7 @@ class RefinementsConfig(Section):
 
 
 class ProtocolConfig(Section):
-    operating_points: list[Point] = Field(
+    operating_points: Annotated[list[Point], Once] = Field(
         ["fixed", "label-free", "oracle-set"],
         min_length=1,
         description="How maps are cut: at 0.5, by Otsu, or at the best threshold of the tested set (an upper bound).",
@@ -217,6 +304,10 @@ class ReportConfig(Section):
     overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
 
 
+RESERVED = ("runs", "tables", "figures", "models", "logs", "benchmarks", "failures")
+"""Folders of ``results/`` that a configuration's own folder must not be."""
+
+
 class Config(Section):
     """Everything that decides what is computed."""
 
@@ -224,12 +315,10 @@ class Config(Section):
         "default", description="default publishes to `results/`, any other name to `results/<name>/`."
     )
     data_seed: int = Field(20220, description="Seed of phantoms, folds and draws.")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
         [0, 1, 2], min_length=1, description="Repetitions: classifiers and maps are run once with each."
     )
-    data: dict[Literal["brats"], DatasetConfig | None] = Field(
-        {"brats": DatasetConfig()}, description="Data sets; null leaves one out."
-    )
+    data: DataConfig = DataConfig()
     views: ViewsConfig = ViewsConfig()
     classifiers: ClassifiersConfig = ClassifiersConfig()
     maps: MapsConfig = MapsConfig()
@@ -238,30 +327,35 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
 
     @property
-    def datasets(self) -> dict[str, DatasetConfig]:
+    def datasets(self) -> dict[str, AnyDatasetConfig]:
         """The data sets that are not left out."""
-        return {name: dataset for name, dataset in self.data.items() if dataset is not None}
+        sets = {name: getattr(self.data, name) for name in type(self.data).model_fields}
+        return {name: dataset for name, dataset in sets.items() if dataset is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: each may be named once")
+        if self.name in RESERVED:
+            raise ValueError(f"name: {self.name} is a folder of results/ already; choose another")
         if not self.datasets:
             raise ValueError("data: every data set is null; keep at least one")
         return self
 
 
-def load(raw: dict[str, Any]) -> Config:
-    """Check a configuration as read from YAML.
+def load(raw: dict[str, Any], overlays: Sequence[object] = ()) -> Config:
+    """Check a configuration as read from YAML, with the names of the files that were laid over ``config.yaml``.
 
     Raises:
-        WeaksegError: one line for each fault, with the key and, for a misspelt one, the nearest that exists.
+        WeaksegError: one line for each fault, with the key and, for a misspelt one, the nearest that exists; or an
+            overlay has no name of its own and would publish over the default's tables.
     """
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         lines = [_explain(fault) for fault in error.errors()]
         raise WeaksegError("config: " + "\nconfig: ".join(lines)) from None
+    if overlays and config.name == "default":
+        raise WeaksegError(f"{overlays[-1]}: no `name`; give it one, its results appear in results/<name>/")
+    return config
 
 
 def _explain(fault: Any) -> str:
@@ -275,7 +369,9 @@ def _explain(fault: Any) -> str:
         return f"{where}: {fault['input']!r} is not possible{_nearest(str(fault['input']), expected)}"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
-        return f"{where}.{message}" if where else message
+        # Messages about a section begin with the key inside it.
+        inside = where and message.split(":")[0].replace(".", "").isidentifier()
+        return f"{where}.{message}" if inside else f"{where}: {message}" if where else message
     return f"{where}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"
 
 
@@ -310,15 +406,13 @@ def reference() -> str:
     def walk(section: Section, prefix: str) -> None:
         for name, field in type(section).model_fields.items():
             value, path = getattr(section, name), f"{prefix}{name}"
-            nested = [(path, value)] if isinstance(value, Section) else []
-            if isinstance(value, dict):
-                nested = [(f"{path}.{key}", item) for key, item in value.items()]
-            if not nested:
+            inner = next(_sections(field.annotation), None)
+            if inner is not None:
+                if field.description:
+                    lines.append(f"| `{path}` | {'`null`' if value is None else ''} | {field.description} |")
+                walk(inner() if value is None else value, f"{path}.")
+            else:
                 lines.append(f"| `{path}` | `{_yaml(value)}` | {field.description} |")
-            elif field.description:
-                lines.append(f"| `{path}` | | {field.description} |")
-            for inner_path, inner in nested:
-                walk(inner, f"{inner_path}.")
 
     walk(Config(), "")
     return "\n".join(lines)
@@ -329,6 +423,8 @@ def _yaml(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_yaml(item) for item in value) + "]"
     return str(value)

@@ -96,7 +96,8 @@ def execute(spec: dict[str, Any], threads: int = 1, device: str = "cpu") -> Path
     """
     stage = catalogue.STAGES[spec["stage"]]
     folder, key = Path(spec["folder"]), spec["key"]
-    out = RESULTS / ".tmp" / f"{key}-{os.getpid()}"
+    # Beside its place, so that the rename stays on one file system; what a kill left there is written anew.
+    out = folder.with_name(f".{folder.name}.partial")
     context = Context(
         stage=spec["stage"],
         key=key,

@@ -18,8 +18,8 @@ def canonical(value: Any) -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, without importing them."""
-    return {name: version(name) for name in KEYED_PACKAGES}
+    """Versions of the packages that numbers depend on, without importing them; builds (`+cpu`) are no versions."""
+    return {name: version(name).split("+")[0] for name in KEYED_PACKAGES}
 
 
 def run_key(stage: str, stage_version: int, params: dict[str, Any], upstream: dict[str, list[str]]) -> str:

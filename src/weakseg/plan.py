@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg import catalogue
-from weakseg.config import Config, DatasetConfig
+from weakseg.config import AnyDatasetConfig, Config
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
 from weakseg.keys import canonical, run_key
@@ -136,8 +136,12 @@ def build(config: Config) -> Plan:
                         overlays["maps"] += maps
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
-    plan.add("leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=labels)
-    plan.add("figures", "all", {**statistics, "cases": config.report.overlay_cases}, collect=collect, **overlays)
+    board = plan.add("leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=labels)
+    shown = {
+        "cases": config.report.overlay_cases,
+        "regions": {name: data.region for name, data in config.datasets.items()},
+    }
+    plan.add("figures", "all", shown, collect=collect, leaderboard=board, **overlays)
     check_truth_access(plan)
     return plan
 
@@ -155,13 +159,13 @@ def check_truth_access(plan: Plan) -> None:
                 raise WeaksegError(f"{run.stage}/{run.label}: would read truth masks; only {sorted(allowed)} may")
 
 
-def _plan_data(plan: Plan, name: str, dataset: DatasetConfig) -> dict[str, str]:
+def _plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str]:
     """Index, preprocess, truth, labels and supervoxels of a data set; keys by stage."""
     config = plan.config
     facts = catalogue.DATASETS[name]
     params: dict[str, Any] = {
         "dataset": name,
-        "modalities": dataset.modalities,
+        "modalities": dataset.files,
         "label_coding": dataset.label_coding,
         "split": dataset.split.model_dump(),
         "data_seed": config.data_seed,
@@ -185,7 +189,19 @@ def _plan_data(plan: Plan, name: str, dataset: DatasetConfig) -> dict[str, str]:
         params["roots"] = [str(root) for root in roots]
         params["digests"] = [content_digest(root, STATE / "inventory.json") for root in roots]
     index = plan.add("index", name, params, **upstream)
-    preprocess = plan.add("preprocess", name, {"spacing": dataset.spacing, "size": dataset.size}, index=index)
+    organs = (
+        {"anatomy": plan.add("anatomy", name, {"organ": "kidneys"}, index=index)}
+        if dataset.foreground == "kidneys"
+        else {}
+    )
+    grid = {
+        "spacing": dataset.spacing,
+        "size": dataset.size,
+        "channels": dataset.channels,
+        "windows": getattr(dataset, "windows", None),
+        "foreground": dataset.foreground,
+    }
+    preprocess = plan.add("preprocess", name, grid, index=index, **organs)
     truth = plan.add("truth", name, {}, index=index, preprocess=preprocess)
     labelling = {
         "region": dataset.region,
@@ -211,7 +227,7 @@ def _plan_classifier(plan: Plan, name: str, data: dict[str, str], seed: int, fol
     return plan.add("classifier", f"{name}-slice-resnet-s{seed}-f{fold}", params, **upstream)
 
 
-def _families(config: Config, dataset: DatasetConfig) -> dict[str, dict[str, Any]]:
+def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, Any]]:
     """The methods of each family with their parameters."""
     parameters: dict[str, Any] = {
         name: method for name, method in config.maps.methods.model_dump().items() if method is not None
@@ -248,7 +264,7 @@ def _plan_maps(
 def _plan_scores(
     plan: Plan,
     name: str,
-    dataset: DatasetConfig,
+    dataset: AnyDatasetConfig,
     data: dict[str, str],
     classifiers: list[str],
     maps: list[str],
@@ -275,6 +291,7 @@ def _plan_scores(
     params = {
         "dataset": name,
         "region": dataset.region,
+        "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
         "view": "slice",
         "classifier": "resnet",
         "gate": gate,

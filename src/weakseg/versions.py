@@ -15,15 +15,48 @@ PACKAGE = Path(__file__).parent
 RECORD = PACKAGE.parents[1] / "schemas" / "stage_versions.json"
 
 
+PLUMBING = {"catalogue", "config", "errors", "execution", "keys", "plan"}
+"""Modules of the package that decide how a stage is run, not what it computes."""
+
+
 def code_hash(stage: str) -> str:
-    """SHA-256 over the syntax trees of a stage's modules; comments, docstrings and layout make no difference."""
-    trees = [_code(_source(module)) for module in catalogue.STAGES[stage].modules]
+    """SHA-256 over the syntax trees of all modules that a stage imports, directly or not, and of its plugins.
+
+    Comments, docstrings and layout make no difference.
+    """
+    facts = catalogue.STAGES[stage]
+    modules: dict[str, str] = {}
+    waiting = [facts.entry.split(":")[0], *facts.plugins]
+    while waiting:
+        module = waiting.pop()
+        if module not in modules:
+            modules[module] = _source(module)
+            waiting += _imports(modules[module])
+    trees = [_code(modules[module]) for module in sorted(modules)]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
 
 
+def _path(module: str) -> Path:
+    return PACKAGE.joinpath(*module.split(".")[1:])
+
+
 def _source(module: str) -> str:
-    path = PACKAGE.joinpath(*module.split("."))
+    path = _path(module)
     return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+
+
+def _imports(source: str) -> list[str]:
+    """Modules of this package that a source imports, without the plumbing."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "weakseg":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if _is_module(name) else node.module for name in names]
+    return [name for name in found if name.split(".")[-1] not in PLUMBING and name != "weakseg"]
+
+
+def _is_module(name: str) -> bool:
+    return _path(name).with_suffix(".py").is_file() or (_path(name) / "__init__.py").is_file()
 
 
 def _code(source: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from snakemake.utils import update_config
 
 from weakseg.config import Config, load
 from weakseg.errors import WeaksegError
-from weakseg.evaluation.collect import verify
-from weakseg.plan import RESULTS, STATE, build
+from weakseg.plan import PHANTOMS, RESULTS, STATE, build
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
 
@@ -25,7 +25,7 @@ def read_config(overlays: Sequence[Path | None] = ()) -> Config:
     for path in (DEFAULT, *overlays):
         if path is not None:
             update_config(raw, _read_yaml(path))
-    return load(raw)
+    return load(raw, [path for path in overlays if path is not None])
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -42,39 +42,66 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def publish(destination: Path, folders: Iterable[Path]) -> None:
     """Copy the files of runs to where people look for them, each by one rename."""
+    for source, target in _published(destination, folders):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.partial")
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
+
+
+def _published(destination: Path, folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Files of runs and where they are published."""
     for folder in folders:
         for source in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"):
-            target = destination / source.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.partial")
-            shutil.copyfile(source, temporary)
-            temporary.replace(target)
+            yield source, destination / source.relative_to(folder)
 
 
 def verify_published(config: Config) -> str:
-    """Compare the published scores with what the configuration asks for; say so if they agree.
+    """Compare what is published, byte by byte, with the runs that the configuration asks for; say so if they agree.
 
     Raises:
-        WeaksegError: nothing is published, or it belongs to another configuration.
+        WeaksegError: something is not run or not published yet, or belongs to another configuration.
     """
     plan = build(config)
-    path = plan.destination / "scores.parquet"
-    if not path.exists():
-        raise WeaksegError(f"{path}: not there yet; run snakemake")
-    planned = [run.key for run in plan.of_stage("scores")]
-    verify(pd.read_parquet(path), planned)
-    return f"{path}: {len(planned)} runs, as planned"
+    runs = [run for stage in ("collect", "leaderboard", "figures") for run in plan.of_stage(stage)]
+    missing = [run.folder for run in runs if not run.record.exists()]
+    if missing:
+        raise WeaksegError(f"{missing[0]}: not there yet; run snakemake")
+    files = list(_published(plan.destination, [run.folder for run in runs]))
+    for source, target in files:
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            raise WeaksegError(f"{target}: not what this configuration gives; run snakemake again")
+    return f"{plan.destination}: {len(files)} files, as planned"
 
 
 def prune(configs: Iterable[Config], delete: bool) -> list[Path]:
-    """Run folders, phantoms and resume states that none of the configurations uses; removed if ``delete``."""
+    """Folders that neither the configurations nor any published table needs; removed if ``delete``."""
     plans = [build(config) for config in configs]
-    used = {run.folder for plan in plans for run in plan.runs.values()}
-    keys = {key for plan in plans for key in plan.runs}
-    found = sorted([*(RESULTS / "runs").glob("*/*"), *Path("data/phantoms").glob("*")])
-    unused = [folder for folder in found if folder not in used]
-    states = [path for path in STATE.glob("*") if path.is_dir() and path.name != "specs" and path.name not in keys]
-    unused += sorted(states)
+    needed = {key for plan in plans for key in plan.runs} | _behind_published_tables()
+    found = [*(RESULTS / "runs").glob("*/*"), *PHANTOMS.glob("*"), *STATE.glob("*")]
+    folders = sorted(path for path in found if path.is_dir() and path != STATE / "specs")
+    # Names end in the key; what a kill left behind ends in `.partial` and goes too.
+    unused = [path for path in folders if path.name.rsplit("-", 1)[-1] not in needed]
     for folder in unused if delete else ():
         shutil.rmtree(folder)
     return unused
+
+
+def _behind_published_tables() -> set[str]:
+    """Keys of the scores in all published tables and of everything those were made from."""
+    records = {path.parent.name.rsplit("-", 1)[-1]: path for path in RESULTS.glob("runs/*/*/run.json")}
+    tables = [*RESULTS.glob("scores.parquet"), *RESULTS.glob("*/scores.parquet")]
+    waiting = {key for table in tables for key in pd.read_parquet(table, columns=["run"])["run"]}
+    needed: set[str] = set()
+    while waiting:
+        key = waiting.pop()
+        needed.add(key)
+        if key in records:
+            upstream = json.loads(records[key].read_text())["upstream"].values()
+            waiting |= {above for keys in upstream for above in keys} - needed
+    for stage in ("collect", "leaderboard", "figures"):
+        for key, path in records.items():
+            upstream = json.loads(path.read_text())["upstream"].values()
+            if path.parents[1].name == stage and {above for keys in upstream for above in keys} <= needed:
+                needed.add(key)
+    return needed

@@ -60,7 +60,7 @@ def units(case="a"):
 
 def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
     parts = {"units": units(), "network": network(), "untrained": network(1), **changes}
-    return Explained(selected=np.array(selected), modalities=MODALITIES, seed=seed, device="cpu", **parts)
+    return Explained(selected=np.array(selected), channels=MODALITIES, seed=seed, device="cpu", **parts)
 
 
 def explain_of(name):
@@ -453,7 +453,7 @@ def upstream(tmp_path):
         folder.mkdir()
     columns = {"case": list(CASES), "patient": list(CASES), "grade": "HGG", "source": "phantom"}
     pd.DataFrame({**columns, "role_f0": list(CASES.values())}).to_csv(folders["index"] / "cases.csv", index=False)
-    (folders["index"] / "run.json").write_text(json.dumps({"params": {"modalities": MODALITIES}}))
+    (folders["preprocess"] / "run.json").write_text(json.dumps({"params": {"channels": MODALITIES}}))
     made = units()
     for case in CASES:
         image, foreground = np.zeros((4, *made.shape), np.float32), np.zeros(made.shape, np.uint8)

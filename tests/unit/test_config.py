@@ -6,6 +6,7 @@ from tests.runner import REPOSITORY
 
 from weakseg.config import Config, load, reference
 from weakseg.errors import WeaksegError
+from weakseg.plan import build
 from weakseg.workflow import read_config
 
 
@@ -15,25 +16,41 @@ from weakseg.workflow import read_config
         ({"dta": {}}, "config: dta: unknown key; did you mean data?"),
         ({"maps": {"methods": {"gradcm": {}}}}, "config: maps.methods.gradcm: unknown key; did you mean gradcam?"),
         ({"data": {"brats": {"spacin": 1}}}, "config: data.brats.spacin: unknown key; did you mean spacing?"),
-        ({"data": {"brts": {}}}, "did you mean brats?"),
+        ({"data": {"brts": {}}}, "config: data.brts: unknown key; did you mean brats?"),
         ({"seeds": "three"}, "config: seeds: input should be a valid list, got 'three'"),
         ({"data": {"brats": {"modalities": ["t1", "flare"]}}}, "'flare' is not possible; did you mean flair?"),
-        ({"data": {"brats": {"modalities": ["t1"]}}}, "intensity.channel: flair is not among modalities"),
+        ({"data": {"brats": {"modalities": ["t1"]}}}, "intensity.channel: flair is not among the channels"),
         ({"data": {"brats": {"modalities": ["flair", "flair"]}}}, "each may be named once"),
         ({"data": {"brats": {"split": {"test": 0.6, "val": 0.5}}}}, "leave no patient to train on"),
         ({"data": {"brats": {"shift_path": "/x"}}}, "phantoms bring their own shift fold"),
-        ({"data": {"brats": None}}, "keep at least one"),
+        ({"data": {"brats": None, "instance": None, "kits": None}}, "keep at least one"),
         ({"refinements": {"chains": ["supervoxl"]}}, "unknown refinement 'supervoxl'; did you mean supervoxel?"),
         ({"refinements": {"chains": ["components+supervoxel"]}}, "components works on masks, so it must come last"),
         ({"refinements": {"chains": ["threshold+supervoxel"]}}, "write supervoxel"),
         ({"refinements": {"chains": ["supervoxel+supervoxel"]}}, "each step once"),
         ({"name": "My Run"}, "config: name:"),
+        ({"name": "runs"}, "config: name: runs is a folder of results/ already"),
+        ({"data": {"brats": {"spacing": [0, 1, 1]}}}, "config: data.brats.spacing.0: input should be greater than 0"),
+        ({"maps": {"gate": ["none", "none"]}}, "config: maps.gate: each may be named once"),
+        ({"data": {"brats": {"path": ""}}}, "config: data.brats.path: string should have at least 1 character"),
+        ({"classifiers": {"resnet": {"training": {"learning_rate": float("inf")}}}}, "should be a finite number"),
     ],
 )
 def test_bad_configuration_names_key_and_fix(raw, message):
     with pytest.raises(WeaksegError) as caught:
         load(raw)
     assert message in str(caught.value)
+
+
+def test_equal_values_make_equal_plans():
+    """20 and 20.0 are one setting, so they must not make two keys."""
+    written = load({"data": {"brats": {"min_lesion_mm2": 20}}, "refinements": {"components": {"opening_mm": 3}}})
+    assert set(build(written).runs) == set(build(Config()).runs)
+
+
+def test_an_overlay_needs_a_name():
+    with pytest.raises(WeaksegError, match=r"mine.yaml: no `name`"):
+        load({}, ["mine.yaml"])
 
 
 def test_all_faults_are_listed_at_once():
@@ -46,7 +63,7 @@ def test_config_yaml_is_the_default():
     assert read_config() == Config()
 
 
-@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "paper"])
+@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "ct_phantoms", "paper"])
 def test_overlays_are_valid_and_publish_elsewhere(overlay):
     assert read_config([REPOSITORY / "config" / f"{overlay}.yaml"]).name == overlay
 

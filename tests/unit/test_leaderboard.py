@@ -52,7 +52,9 @@ def scores(patients=PATIENTS):
                                 "sensitivity": 0.5 + 0.1 * seed,
                                 "precision": 0.6,
                                 "hd95_mm": 10.0 + case,
+                                "lesion_ml": 30.0,
                                 "predicted_ml": 20.0,
+                                "anatomy": "none",
                                 "mask_budget": number if point == "oracle-set" else 0,
                                 "label_budget": 700 + 10 * seed,
                             }
@@ -117,7 +119,19 @@ def test_two_cases_of_a_patient_weigh_as_one_patient_in_the_interval():
     by_patient = table.query("method == 'gradcam' and operating_point == 'fixed' and role == 'test'")
     low, high = sorted(by_patient.groupby("patient")["dice"].mean())
     assert (have["dice_low"], have["dice_high"]) == pytest.approx((low, high))
+    assert have["dice"] == pytest.approx((low + high) / 2)
     assert have["n_cases"] == PATIENTS
+
+
+def test_lesion_free_cases_stand_apart():
+    table = scores()
+    free = table["case"].isin(["test-0", "test-1"])
+    table.loc[free, ["lesion_ml", "dice"]] = 0.0, 1.0
+    have, before = row(board_of(table), "gradcam"), table[~free].query("method == 'gradcam' and role == 'test'")
+    assert have["n_cases"] == PATIENTS - 2
+    assert have["n_lesion_free"] == 2
+    assert have["false_positive_ml"] == 20.0
+    assert have["dice"] == pytest.approx(before.query("operating_point == 'fixed'")["dice"].mean())
 
 
 def test_empty_predictions_are_counted_once_a_case():

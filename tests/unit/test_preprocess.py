@@ -2,8 +2,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from weakseg.data import preprocess
+from weakseg.data.foreground import nonzero
 from weakseg.data.grid import resample
-from weakseg.data.preprocess import to_grid
 from weakseg.errors import WeaksegError
 from weakseg.nifti import spacing_of
 from weakseg.randomness import rng
@@ -11,6 +12,11 @@ from weakseg.randomness import rng
 AFFINE = np.array([[1.0, 0, 0, -12], [0, 1.0, 0, 30], [0, 0, 1.5, 5], [0, 0, 0, 1]])
 SHAPE = (36, 40, 30)
 CENTRE_MM, RADIUS_MM = np.array([5.0, 49.0, 26.0]), 13.0
+
+
+def to_grid(image, affine, spacing, size, case):
+    """Skull-stripped MRI."""
+    return preprocess.to_grid(image, nonzero(image), affine, spacing, size, None, case)
 
 
 def places_mm(shape, affine):

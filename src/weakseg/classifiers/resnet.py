@@ -32,7 +32,7 @@ BATCH = 64
 def run(context: Context) -> None:
     """Train on the fold's training labels, choose the epoch and the threshold on its validation labels.
 
-    Writes ``weights.safetensors``, ``predictions.csv`` (case, position, role, label, logit; all but training cases),
+    Writes ``weights.safetensors``, ``predictions.csv`` (case, position, role, logit; all but training cases),
     ``history.csv`` and ``metrics.json``.
 
     Raises:
@@ -77,10 +77,11 @@ def run(context: Context) -> None:
     context.count("training_slices", len(train_rows))
     context.count("labels_used", len(train_rows) + len(val_rows))
     save_weights(context.out / "weights.safetensors", network)
-    evaluated.to_csv(context.out / "predictions.csv", index=False)
+    # Without labels, so that no map can see those of tested cases.
+    evaluated.drop(columns="label").to_csv(context.out / "predictions.csv", index=False)
     pd.DataFrame(history).to_csv(context.out / "history.csv", index=False)
-    modalities = context.record("index")["params"]["modalities"]
-    write_json(context.out / "metrics.json", _metrics(evaluated, preprocessed, images, modalities))
+    channels = context.record("preprocess")["params"]["channels"]
+    write_json(context.out / "metrics.json", _metrics(evaluated, preprocessed, images, channels))
 
 
 def _slices(context: Context) -> pd.DataFrame:
@@ -124,8 +125,9 @@ class TrainingBatches:
     def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         draws = rng(self.params["seed"], "augmentation", str(epoch))
         order = rng(self.params["seed"], "order", str(epoch)).permutation(len(self.rows))
-        for start in range(0, len(order), self.size):
-            rows = self.rows.iloc[order[start : start + self.size]]
+        # Batches of about equal size: a last one of a single slice could not be batch-normalised.
+        for chosen in np.array_split(order, self.steps):
+            rows = self.rows.iloc[chosen]
             inputs = torch.from_numpy(self.images.batch(rows))
             if self.params["training"]["augmentation"]:
                 inputs = augment(inputs, draws.random((len(rows), 7 + 2 * inputs.shape[1])))
@@ -141,7 +143,7 @@ def predict(network: nn.Module, images: SliceImages, rows: pd.DataFrame, device:
     return torch.cat(logits).numpy()
 
 
-def _metrics(evaluated: pd.DataFrame, preprocessed: Path, images: SliceImages, modalities: list[str]) -> dict[str, Any]:
+def _metrics(evaluated: pd.DataFrame, preprocessed: Path, images: SliceImages, channels: list[str]) -> dict[str, Any]:
     """AUC, sensitivity and specificity by role at the validation threshold, and the AUC of plain statistics."""
     labelled = evaluated[evaluated["label"] != UNLABELLED]
     val = labelled[labelled["role"] == "val"]
@@ -155,12 +157,12 @@ def _metrics(evaluated: pd.DataFrame, preprocessed: Path, images: SliceImages, m
             "auc": auc(rows["logit"], rows["label"]),
             "sensitivity": sensitivity,
             "specificity": specificity,
-            "plain_auc": plain_aucs(rows, preprocessed, images, modalities),
+            "plain_auc": plain_aucs(rows, preprocessed, images, channels),
         }
     return metrics
 
 
-def plain_aucs(rows: pd.DataFrame, preprocessed: Path, images: SliceImages, modalities: list[str]) -> dict[str, float]:
+def plain_aucs(rows: pd.DataFrame, preprocessed: Path, images: SliceImages, channels: list[str]) -> dict[str, float]:
     """AUC of what needs no learning: slice position, foreground area, and each channel's p95 and p99.
 
     Each in its better direction, chosen on these very slices, so in favour of the plain statistic.
@@ -179,8 +181,8 @@ def plain_aucs(rows: pd.DataFrame, preprocessed: Path, images: SliceImages, moda
             }
             voxels = images.open(case)[..., position][:, inside]
             for percent in (95, 99):
-                for modality, value in zip(modalities, np.percentile(voxels, percent, axis=1), strict=True):
-                    record[f"{modality}_p{percent}"] = value
+                for channel, value in zip(channels, np.percentile(voxels, percent, axis=1), strict=True):
+                    record[f"{channel}_p{percent}"] = value
             records.append(record)
     statistics = pd.DataFrame(records)
     labels = np.concatenate([group["label"].to_numpy() for _, group in rows.groupby("case")])

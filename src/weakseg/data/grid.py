@@ -42,6 +42,20 @@ def resample(
     shape = tuple(shape)
     if volume.shape == shape and np.allclose(affine, to_affine, atol=1e-4):
         return volume
+    shift = np.linalg.solve(affine, to_affine)
+    offset = np.rint(shift[:3, 3]).astype(int)
+    if np.allclose(shift[:3, :3], np.eye(3), atol=1e-4) and np.allclose(shift[:3, 3], offset, atol=1e-3):
+        return _cut(volume, shape, offset)
     image = nib.Nifti1Image(np.asarray(volume, dtype=np.float32), affine)
     moved = resample_from_to(image, (shape, to_affine), order=0 if mode == "nearest" else 1)
     return np.asarray(moved.dataobj, dtype=np.float32)
+
+
+def _cut(volume: NDArray, shape: tuple[int, ...], offset: NDArray) -> NDArray:
+    """Voxel ``offset + i`` of a volume at ``i``: a crop or pad needs no interpolation."""
+    result = np.zeros(shape, dtype=np.float32)
+    low, high = np.maximum(-offset, 0), np.minimum(np.array(volume.shape) - offset, shape)
+    if (high > low).all():
+        to = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        result[to] = volume[tuple(slice(a + o, b + o) for a, b, o in zip(low, high, offset, strict=True))]
+    return result

@@ -30,7 +30,7 @@ def run(context: Context) -> None:
         DataFaults: everything that is wrong with layout, files, cases and split.
     """
     params = context.params
-    roots = [Path(root).absolute() for root in params.get("roots", context.upstream["phantom"])]
+    roots = [Path(root) for root in params.get("roots", context.upstream["phantom"])]
     layout = catalogue.DATASETS[params["dataset"]].layout
     found = [find_cases(layout, root, params["modalities"]) for root in roots]
     faults = [fault for _, broken in found for fault in broken]
@@ -49,7 +49,7 @@ def run(context: Context) -> None:
         raise DataFaults(" and ".join(map(str, roots)), faults)
     table.sort_values("case").to_csv(context.out / "cases.csv", index=False)
     _write(context.out / "images.json", {case.case: _texts(case.images) for case in cases})
-    _write(context.out / "masks.json", {case.case: str(case.mask) for case in cases})
+    _write(context.out / "masks.json", {case.case: str(case.mask) for case in cases if case.mask})
     context.count("cases", len(cases))
 
 

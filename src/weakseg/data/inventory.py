@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,10 +28,11 @@ def content_digest(root: Path, cache: Path) -> str:
     if pointer.is_file():
         return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
     known: dict[str, str] = json.loads(cache.read_text()) if cache.is_file() else {}
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     stamps = {path: _stamp(path) for path in files}
     missing = [path for path in files if stamps[path] not in known]
     if missing:
+        print(f"weakseg: reading {len(missing)} new files of {root} once", file=sys.stderr)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             known.update(zip((stamps[path] for path in missing), pool.map(_sha256, missing), strict=True))
         cache.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Raw images onto the case's grid: RAS, one voxel size, one size, z-scored inside the foreground."""
+"""Raw images onto the case's grid: RAS, one voxel size, one size, and intensities that compare between cases."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from monai.transforms import CropForeground, ResizeWithPadOrCrop, Spacing
 from numpy.typing import NDArray
 
 from weakseg import nifti
+from weakseg.data import foreground as find
+from weakseg.data.anatomy import organ_file
 from weakseg.data.grid import foreground_file, image_file
 from weakseg.data.index import read_cases
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context
+
+Windows = dict[str, tuple[float, float]]
 
 
 def run(context: Context) -> None:
@@ -25,47 +29,77 @@ def run(context: Context) -> None:
     index = context.folder("index")
     paths: dict[str, dict[str, str]] = json.loads((index / "images.json").read_text())
     cases = read_cases(index)["case"]
-    modalities = context.record("index")["params"]["modalities"]
-    work = partial(_write_case, out=context.out, **context.params)
-    context.map_cases(work, [(case, [Path(paths[case][name]) for name in modalities]) for case in cases], "preprocess")
+    files = context.record("index")["params"]["modalities"]
+    (anatomy,) = context.upstream.get("anatomy", [None])
+    params = {name: context.params[name] for name in ("spacing", "size", "windows")}
+    work = partial(_write_case, out=context.out, kind=context.params["foreground"], anatomy=anatomy, **params)
+    context.map_cases(work, [(case, [Path(paths[case][name]) for name in files]) for case in cases], "preprocess")
     context.count("cases", len(cases))
 
 
-def _write_case(item: tuple[str, list[Path]], out: Path, spacing: list[float] | None, size: list[int] | None) -> None:
+def _write_case(
+    item: tuple[str, list[Path]],
+    out: Path,
+    kind: str,
+    anatomy: Path | None,
+    spacing: list[float] | None,
+    size: list[int] | None,
+    windows: Windows | None,
+) -> None:
     case, paths = item
     volumes = [nifti.read(path) for path in paths]
     image, affine = np.stack([volume for volume, _ in volumes]), volumes[0][1]
-    image, foreground, affine = to_grid(image, affine, spacing, size, case)
+    foreground = _foreground(image, affine, kind, organ_file(anatomy, case) if anatomy else None)
+    if not foreground.any():
+        raise WeaksegError(f"{paths[0]}: no foreground ({kind}) was found in it; check orientation and units")
+    image, foreground, affine = to_grid(image, foreground, affine, spacing, size, windows, case)
     nifti.write(image_file(out, case), image, affine)
     nifti.write(foreground_file(out, case), foreground.astype(np.uint8), affine)
 
 
+def _foreground(image: NDArray, affine: NDArray, kind: str, organ: Path | None) -> NDArray:
+    """Foreground (X, Y, Z) bool of a raw image (C, X, Y, Z)."""
+    if kind == "nonzero":
+        return find.nonzero(image)
+    if kind == "body":
+        return find.body(image[0])
+    if kind == "brain":
+        return find.brain(image[0], nifti.spacing_of(affine))
+    assert organ is not None
+    return find.around(nifti.read(organ, np.uint8)[0] > 0, nifti.spacing_of(affine))
+
+
 def to_grid(
-    image: NDArray, affine: NDArray, spacing: list[float] | None, size: list[int] | None, case: str
+    image: NDArray,
+    foreground: NDArray,
+    affine: NDArray,
+    spacing: list[float] | None,
+    size: list[int] | None,
+    windows: Windows | None,
+    case: str,
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Resample, crop or pad, and z-score one image.
+    """Resample, crop or pad, and scale the intensities of one image.
 
     Args:
-        image: (C, X, Y, Z) in RAS, background exactly 0 in every channel.
+        image: (C, X, Y, Z) in RAS.
+        foreground: (X, Y, Z) bool.
         affine: (4, 4), voxel to mm.
         spacing: voxel size in mm, or None to keep it.
         size: voxels along X, Y, Z around the centre of the foreground, or None to keep the grid.
+        windows: level and width in HU of each channel to make from CT; None for z-scores.
         case: name for messages.
 
     Returns:
-        Image (C, X, Y, Z) float32 with mean 0 and standard deviation 1 inside the foreground and 0 outside; foreground
-        (X, Y, Z) bool (any channel differs from 0); affine of the grid.
+        Image (C, X, Y, Z) float32, 0 outside the foreground and inside either z-scored per channel or in [0, 1] per
+        window; foreground (X, Y, Z) bool; affine of the grid.
 
     Raises:
         WeaksegError: ``size`` would cut foreground off.
     """
-    foreground = np.any(image != 0, axis=0, keepdims=True)
-    volume = np.concatenate([image, foreground]).astype(np.float32)
+    volume = np.concatenate([image, foreground[None]]).astype(np.float32)
     stacked: Any = MetaTensor(torch.from_numpy(volume), affine=torch.from_numpy(affine))
     if spacing is not None:
-        stacked = Spacing(pixdim=spacing, mode="bilinear", padding_mode="zeros")(stacked)
-        # Interpolation smears the border outwards; outside the foreground all is 0 again.
-        stacked = stacked * _inside(stacked)
+        stacked = Spacing(pixdim=spacing, mode="bilinear", padding_mode="border")(stacked)
     if size is not None:
         box = CropForeground(select_fn=_inside, allow_smaller=True)(stacked)
         if any(have > want for have, want in zip(box.shape[1:], size, strict=True)):
@@ -75,13 +109,23 @@ def to_grid(
         stacked = ResizeWithPadOrCrop(size, mode="constant", value=0)(box)
     inside = _inside(stacked).numpy()
     channels = stacked[:-1].numpy()
-    # A voxel of the foreground that is 0 in one channel is dark there, so it counts and moves like any other.
-    over = {"axis": (1, 2, 3), "keepdims": True, "where": inside, "dtype": np.float64}
-    mean, deviation = np.mean(channels, **over), np.std(channels, **over)
-    normal = (channels - mean) / np.where(deviation > 1e-6, deviation, 1)
-    return np.where(inside, normal, 0).astype(np.float32), inside[0], np.asarray(stacked.affine)
+    scaled = _zscore(channels, inside) if windows is None else _window(channels[0], windows)
+    return np.where(inside, scaled, 0).astype(np.float32), inside[0], np.asarray(stacked.affine)
 
 
 def _inside(stacked: Any) -> Any:
     """Select the foreground, which is kept as the last channel."""
     return stacked[-1:] > 0.5
+
+
+def _zscore(channels: NDArray, inside: NDArray) -> NDArray:
+    # A voxel of the foreground that is 0 in one channel is dark there, so it counts and moves like any other.
+    over: Any = {"axis": (1, 2, 3), "keepdims": True, "where": inside, "dtype": np.float64}
+    mean, deviation = np.mean(channels, **over), np.std(channels, **over)
+    result: NDArray = (channels - mean) / np.where(deviation > 1e-6, deviation, 1)
+    return result
+
+
+def _window(hu: NDArray, windows: Windows) -> NDArray:
+    """One channel per window: HU from level - width / 2 to level + width / 2 becomes 0 to 1. Fixed, never fitted."""
+    return np.stack([np.clip((hu - (level - width / 2)) / width, 0, 1) for level, width in windows.values()])

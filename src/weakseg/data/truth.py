@@ -23,8 +23,10 @@ REGIONS: dict[str, tuple[int, ...]] = {
     "whole_tumour": (1, 2, 3, 4),
     "tumour_core": (1, 3, 4),
     "enhancing_tumour": (4,),
+    "haemorrhage": (1,),
+    "tumour": (2,),
 }
-"""Labels of each region. 3 (non-enhancing tumour) occurs in the BraTS 2015 coding only."""
+"""Labels of each region, in its data set's coding. BraTS: 3 (non-enhancing tumour) occurs in the 2015 coding only."""
 
 
 def run(context: Context) -> None:

@@ -104,7 +104,10 @@ def _score_set(
             rows.append(
                 {
                     "run": context.key,
-                    **{name: params[name] for name in ("dataset", "region", "view", "classifier", "gate", "seed")},
+                    **{
+                        name: params[name]
+                        for name in ("dataset", "region", "view", "classifier", "gate", "seed", "anatomy")
+                    },
                     **cases.loc[case, ["case", "patient", "source"]].to_dict(),
                     "method": method,
                     "refinement": chain,

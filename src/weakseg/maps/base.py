@@ -38,7 +38,7 @@ class Explained:
         selected: (M,) indices of the units to explain, those that the gate lets through.
         network: the frozen classifier, one logit.
         untrained: the same architecture, never trained.
-        modalities: names of the channels.
+        channels: names of the channels.
         seed: repetition.
         device: where networks are.
         forwards: units passed through a network so far; families add theirs.
@@ -48,7 +48,7 @@ class Explained:
     selected: NDArray
     network: nn.Module
     untrained: nn.Module
-    modalities: list[str]
+    channels: list[str]
     seed: int
     device: str
     forwards: int = 0
@@ -66,17 +66,19 @@ def run(context: Context) -> None:
     torch.set_num_threads(context.threads)
     torch.use_deterministic_algorithms(True)
     cases = read_cases(context.folder("index"))
-    tested = cases[cases[f"role_f{params['fold']}"].isin(["test", "shift"])]["case"]
+    # Shift cases are the same in every fold: the first fold's classifier explains them.
+    roles = ["test", "shift"] if params["fold"] == 0 else ["test"]
+    tested = cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]
     trained, untrained = _networks(context)
     gate = Gate(context) if params["gate"] == "classifier" else None
-    modalities = context.record("index")["params"]["modalities"]
+    channels = context.record("preprocess")["params"]["channels"]
     families = {catalogue.METHODS[name].family for name in params["methods"]}
     explain: Explain = import_module(f"weakseg.maps.{families.pop()}").explain
 
     def explain_case(case: str) -> None:
         units = slice_units(preprocessed, case, params["min_foreground_mm2"])
         selected = gate.passing(units) if gate else np.arange(len(units.positions))
-        explained = Explained(units, selected, trained, untrained, modalities, params["seed"], context.device)
+        explained = Explained(units, selected, trained, untrained, channels, params["seed"], context.device)
         maps = explain(explained, params["methods"]) if len(selected) else {}
         context.count("forwards", explained.forwards)
         context.count("units", len(units.positions))
@@ -95,7 +97,7 @@ def run(context: Context) -> None:
 def _networks(context: Context) -> tuple[nn.Module, nn.Module]:
     """The fold's classifier, and the same architecture with other initial weights that it never trained."""
     record = context.record("classifier")
-    channels = len(context.record("index")["params"]["modalities"])
+    channels = len(context.record("preprocess")["params"]["channels"])
     trained = resnet(channels, record["params"], context.params["seed"])
     load_weights(context.folder("classifier") / "weights.safetensors", trained)
     untrained = resnet(channels, record["params"], seed_of(context.params["seed"], "untrained"))

@@ -38,7 +38,7 @@ def centre(explained: Explained) -> NDArray:
 
 def intensity(explained: Explained, channel: str, sign: int) -> NDArray:
     """Brightness (or darkness) of a channel in standard deviations of the foreground: (M, X, Y)."""
-    image: NDArray = explained.units.image[explained.selected, explained.modalities.index(channel)]
+    image: NDArray = explained.units.image[explained.selected, explained.channels.index(channel)]
     return sign * image
 
 

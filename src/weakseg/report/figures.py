@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,57 +18,68 @@ from weakseg import catalogue, nifti
 from weakseg.data.grid import image_file, read_foreground
 from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
+from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.protocol import normalise, otsu
-from weakseg.evaluation.statistics import bootstrap_interval
 from weakseg.execution import Context, read_record
-from weakseg.randomness import rng
 from weakseg.report import style
-from weakseg.studies.leaderboard import seed_means
+from weakseg.studies.leaderboard import patient_means
 
 
 def run(context: Context) -> None:
     """Write ``figures/overlays.png`` and ``figures/dice.png``."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
-    draw_dice(scores, context.params, context.out / "figures" / "dice.png")
+    board = pd.read_csv(context.folder("leaderboard") / "tables" / "leaderboard.csv", keep_default_na=False)
+    draw_dice(board, patient_means(scores, "test"), context.out / "figures" / "dice.png")
     draw_overlays(context, context.out / "figures" / "overlays.png")
 
 
-def draw_dice(scores: pd.DataFrame, params: dict[str, Any], path: Path) -> None:
-    """Dice of every row of the test set: the mean with its 95 % interval, and each case as a dot."""
-    means = seed_means(scores[scores["role"] == "test"])
-    points = [point for point in catalogue.OPERATING_POINTS if point in set(means["operating_point"])]
-    sets = list(means.groupby(["dataset", "source"]))
-    methods = [name for name in catalogue.METHODS if name in set(means["method"])]
-    height = 1 + 0.55 * len(methods) * len(sets)
-    figure, axes = plt.subplots(len(sets), len(points), figsize=(3.2 * len(points) + 1, height), squeeze=False)
-    for line, ((dataset, source), rows) in zip(axes, sets, strict=True):
-        best = rows[rows["operating_point"] == points[min(1, len(points) - 1)]].groupby("method")["dice"].mean()
-        order = best.sort_values().index.tolist()
+def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
+    """Dice of every row of the leaderboard: the mean with its 95 % interval, and each patient as a dot.
+
+    Args:
+        board: the leaderboard.
+        patients: Dice by row key and patient.
+        path: PNG to write.
+    """
+    points = [point for point in catalogue.OPERATING_POINTS if point in set(board["operating_point"])]
+    chains = list(dict.fromkeys(sorted(board["refinement"], key=lambda chain: (chain != "threshold", chain))))
+    colours = dict(zip(chains, itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
+    panels = [rows for _, rows in board.groupby(["dataset", "source", "gate"])]
+    methods = [name for name in catalogue.METHODS if name in set(board["method"])]
+    height = 1.2 + 0.55 * len(methods) * len(panels)
+    figure, axes = plt.subplots(len(panels), len(points), figsize=(3.2 * len(points) + 1, height), squeeze=False)
+    for line, rows in zip(axes, panels, strict=True):
+        order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
         for axis, point in zip(line, points, strict=True):
-            _draw_point(axis, rows[rows["operating_point"] == point], order, point, params)
+            _draw_point(axis, rows[rows["operating_point"] == point], patients, order, colours)
+            _label_point(axis, point)
         line[0].set_yticks(range(len(order)), [style.title_of(name) for name in order])
-        line[0].set_ylabel(style.title_of_data(dataset, source))
-    chains = sorted(means["refinement"].unique(), key=lambda chain: (chain != "threshold", chain))
+        first = rows.iloc[0]
+        gate = "" if first["gate"] == "classifier" else "\nno gate"
+        line[0].set_ylabel(style.title_of_data(first["dataset"], first["source"]) + gate)
     handles = [
         Line2D([], [], marker="o", ls="", color=colour, label=f"refinement: {chain}")
-        for chain, colour in zip(chains, style.REFINEMENT_COLOURS, strict=False)
+        for chain, colour in colours.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    figure.suptitle("Dice per tested case, its mean and 95 % interval over patients")
+    figure.suptitle("Dice of each tested patient, mean and 95 % interval")
     style.save(figure, path)
 
 
-def _draw_point(axis: Axes, rows: pd.DataFrame, order: list[str], point: str, params: dict[str, Any]) -> None:
-    chains = sorted(rows["refinement"].unique(), key=lambda chain: (chain != "threshold", chain))
-    for place, chain in enumerate(chains):
-        colour = style.REFINEMENT_COLOURS[place % len(style.REFINEMENT_COLOURS)]
-        for y, method in enumerate(order):
-            dice = rows[(rows["refinement"] == chain) & (rows["method"] == method)].groupby("patient")["dice"].mean()
-            at = y + 0.25 * ((len(chains) - 1) / 2 - place)
-            low, high = bootstrap_interval(dice, rng(0, "figure", method), params["bootstrap"])
-            axis.plot(dice, np.full(len(dice), at), ".", color=colour, alpha=0.25, ms=2.5)
-            axis.plot([low, high], [at, at], color=colour, lw=1.5)
-            axis.plot(dice.mean(), at, marker=style.POINT_MARKERS[point], color=colour, ms=4)
+def _draw_point(
+    axis: Axes, rows: pd.DataFrame, patients: pd.DataFrame, order: list[str], colours: dict[str, str]
+) -> None:
+    chains = list(colours)
+    for row in rows.to_dict("records"):
+        dice = patients.loc[(patients[ROW_KEY] == pd.Series(row)[ROW_KEY]).all(axis=1), "dice"]
+        at = order.index(row["method"]) + 0.25 * ((len(chains) - 1) / 2 - chains.index(row["refinement"]))
+        colour = colours[row["refinement"]]
+        axis.plot(dice, np.full(len(dice), at), ".", color=colour, alpha=0.25, ms=2.5)
+        axis.plot([row["dice_low"], row["dice_high"]], [at, at], color=colour, lw=1.5)
+        axis.plot(row["dice"], at, marker=style.POINT_MARKERS[row["operating_point"]], color=colour, ms=4)
+
+
+def _label_point(axis: Axes, point: str) -> None:
     bound = point == "oracle-set"
     axis.set_title(f"{point}\n(upper bound: cut on the test masks)" if bound else f"{point}\n(no masks used)")
     if bound:
@@ -107,7 +119,7 @@ def draw_overlays(context: Context, path: Path) -> None:
     for axis, method in zip(axes[0][1:], methods, strict=True):
         axis.set_title(style.title_of(method).replace(": ", ":\n").replace("of an ", "of an\n"), fontsize=7)
     handles = [
-        Line2D([], [], color=style.TRUTH, label="truth (whole lesion)"),
+        Line2D([], [], color=style.TRUTH, label="truth"),
         Line2D([], [], color=style.PREDICTION, label="map cut by Otsu (label-free)"),
     ]
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, labelcolor="white")
@@ -125,7 +137,8 @@ def _draw_picture(line: Any, picture: Picture, methods: list[str]) -> None:
         if mask.any():
             axis.contour(mask[::-1].T.astype(float), levels=[0.5], colors=colour, linewidths=0.9)
 
-    grey = {"cmap": "gray", "vmin": -2, "vmax": 3.5}
+    low, high = np.percentile(picture.image[picture.image != 0], (1, 99.5))
+    grey = {"cmap": "gray", "vmin": low, "vmax": high}
     for axis, name in zip(line, [None, *methods], strict=True):
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -146,17 +159,19 @@ def _pictures(context: Context, index: Path) -> list[Picture]:
     (truth,) = _reading(context.upstream["truth"], key)
     maps = _reading(context.upstream["maps"], key)
     params = read_record(index)["params"]
-    modalities = params["modalities"]
-    channel = "flair" if "flair" in modalities else modalities[0]
+    channels = read_record(preprocessed)["params"]["channels"]
+    channel = "flair" if "flair" in channels else channels[0]
     cases = read_cases(index).set_index("case")
     tested = {case: fold for fold, cases_ in _tested(cases, maps).items() for case in cases_}
-    lesions = {case: open_lesion(context, truth, case, "scores", "whole_tumour", "grid")[0] for case in tested}
-    ordered = sorted(tested, key=lambda case: (lesions[case].sum(), case))
+    sizes = {case: np.count_nonzero(_lesion(context, truth, params["dataset"], case)) for case in tested}
+    ordered = sorted(tested, key=lambda case: (sizes[case], case))
     places = np.linspace(0, len(ordered) - 1, min(context.params["cases"], len(ordered))).round().astype(int)
     pictures = []
     for case in (ordered[place] for place in places):
         foreground, affine = read_foreground(preprocessed, case)
-        position = int(np.argmax(lesions[case].sum(axis=(0, 1))))
+        lesion = _lesion(context, truth, params["dataset"], case)
+        # The slice with most lesion, or without any, with most foreground.
+        position = int(np.argmax((lesion if lesion.any() else foreground).sum(axis=(0, 1))))
         volumes = {
             name: normalise(nifti.read(folder / name / f"{case}.nii.gz")[0], foreground)
             for folder in maps
@@ -169,17 +184,20 @@ def _pictures(context: Context, index: Path) -> list[Picture]:
                 params["dataset"],
                 str(cases.loc[case, "source"]),
                 case,
-                np.asarray(
-                    nifti.open_channels(image_file(preprocessed, case))[modalities.index(channel), ..., position]
-                ),
+                np.asarray(nifti.open_channels(image_file(preprocessed, case))[channels.index(channel), ..., position]),
                 channel,
-                lesions[case][..., position],
+                lesion[..., position],
                 {name: volume[..., position] for name, volume in volumes.items()},
                 {name: otsu(volume, foreground) for name, volume in volumes.items()},
                 spacing[1] / spacing[0],
             )
         )
     return pictures
+
+
+def _lesion(context: Context, truth: Path, dataset: str, case: str) -> NDArray:
+    """The lesion on the case's grid, (X, Y, Z) bool."""
+    return open_lesion(context, truth, case, "scores", context.params["regions"][dataset], "grid")[0]
 
 
 def _reading(folders: list[Path], index_key: str) -> list[Path]:

@@ -27,7 +27,8 @@ def run(context: Context) -> None:
     """Write the tables ``leaderboard``, ``comparisons``, ``classifiers`` and ``labels``, and ``metrics.json``."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
     seed, resamples = context.params["data_seed"], context.params["bootstrap"]
-    comparisons = pd.DataFrame(compare_with_nulls(scores[scores["role"] == "test"], seed, resamples))
+    headline = scores[(scores["role"] == "test") & (scores["lesion_ml"] > 0)]
+    comparisons = pd.DataFrame(compare_with_nulls(headline, seed, resamples))
     board = leaderboard(scores, comparisons, seed, resamples)
     classifiers = pd.DataFrame(_classifier_rows(context))
     tables = context.out / "tables"
@@ -40,36 +41,43 @@ def run(context: Context) -> None:
     print(classifiers[shown].to_string(index=False, float_format="%.3f"))
 
 
-def seed_means(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each metric over the seeds of a case: repetitions are no patients."""
-    by_case = scores.groupby([*ROW_KEY, "role", "patient", "case"], sort=False)
-    return by_case[METRICS].mean().reset_index()
+def patient_means(scores: pd.DataFrame, role: str) -> pd.DataFrame:
+    """Mean of each metric by row key and patient over lesion-bearing cases: over seeds first, then over visits."""
+    chosen = scores[(scores["role"] == role) & (scores["lesion_ml"] > 0)]
+    by_case = chosen.groupby([*ROW_KEY, "patient", "case"])[METRICS].mean()
+    return by_case.groupby([*ROW_KEY, "patient"]).mean().reset_index()
 
 
 def leaderboard(scores: pd.DataFrame, comparisons: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
-    """One row per row key over the cases of the test set, best Dice first within each operating point.
+    """One row per row key over the lesion-bearing cases of the test set, best Dice first at each operating point.
 
-    Intervals are over patients. ``n_empty`` counts cases with an empty prediction in any seed; ``mask_budget`` is the
-    number of masks that the row needed, ``label_budget`` the largest number of slice labels that one of its classifiers
-    used. Rows of `oracle-set` are upper bounds and have no rank. ``dice_shift`` is the Dice on the shift fold.
+    Means and intervals are over patients. ``n_cases`` counts the cases behind them, ``n_empty`` those with an empty
+    prediction in any seed; ``mask_budget`` is the number of masks that the row needed, ``label_budget`` the largest
+    number of slice labels that one of its classifiers used, ``anatomy`` the organ masks. Rows of `oracle-set` are upper
+    bounds and have no rank. ``dice_shift`` is the Dice on the shift fold; ``false_positive_ml`` is the mean volume
+    predicted in lesion-free test cases.
     """
-    means = seed_means(scores)
-    details = {key: rows for key, rows in scores[scores["role"] == "test"].groupby(ROW_KEY)}
-    shifted = means[means["role"] == "shift"].groupby(ROW_KEY)["dice"].agg(["mean", "size"])
+    means = patient_means(scores, "test")
+    tested = dict(list(scores[scores["role"] == "test"].groupby(ROW_KEY)))
+    shifted = patient_means(scores, "shift").groupby(ROW_KEY)["dice"].agg(["mean", "size"])
     records: list[dict[str, Any]] = []
-    for key, rows in means[means["role"] == "test"].groupby(ROW_KEY):
-        by_patient = rows.groupby("patient")["dice"].mean()
-        low, high = bootstrap_interval(by_patient, rng(seed, "bootstrap", "/".join(key)), resamples)
-        detail = details[key]
+    for key, rows in means.groupby(ROW_KEY):
+        low, high = bootstrap_interval(rows["dice"], rng(seed, "bootstrap", "/".join(key)), resamples)
+        detail = tested[key]
+        lesion = detail[detail["lesion_ml"] > 0]
+        free = detail[detail["lesion_ml"] == 0]
         record = dict(zip(ROW_KEY, key, strict=True))
         record |= {"dice": rows["dice"].mean(), "dice_low": low, "dice_high": high}
         record |= rows[METRICS[1:]].mean().to_dict()
         record |= {
-            "n_cases": len(rows),
-            "n_empty": detail.loc[detail["predicted_ml"] == 0, "case"].nunique(),
+            "n_cases": lesion["case"].nunique(),
+            "n_empty": lesion.loc[lesion["predicted_ml"] == 0, "case"].nunique(),
             "n_seeds": detail["seed"].nunique(),
             "mask_budget": detail["mask_budget"].max(),
             "label_budget": detail["label_budget"].max(),
+            "anatomy": detail["anatomy"].iloc[0],
+            "n_lesion_free": free["case"].nunique(),
+            "false_positive_ml": free["predicted_ml"].mean(),
         }
         if key in shifted.index:
             record |= {"dice_shift": shifted.loc[key, "mean"], "n_shift": shifted.loc[key, "size"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
@@ -19,6 +19,7 @@ class RawCase:
         grade: HGG or LGG, None where the publisher gives none.
         images: file of each modality found, at least one, in the order asked for.
         mask: file of the lesion mask, None if there is none.
+        organs: files of organ masks; their union is the organ. Empty where the lesion mask has the organ as a label.
     """
 
     case: str
@@ -26,19 +27,29 @@ class RawCase:
     grade: str | None
     images: dict[str, Path]
     mask: Path | None
+    organs: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
         """Where its images lie."""
         return next(iter(self.images.values())).parent
 
+    @property
+    def place(self) -> Path:
+        """What to show in messages: its folder, or its first image where cases share a folder."""
+        return self.folder if self.folder.name == self.case else next(iter(self.images.values()))
 
-_SIGNS = {
-    "instance": ("INSTANCE", ("data/*.nii*", "label/*.nii*")),
-    "kits": ("KiTS", ("case_?????/*.nii*",)),
-    "totalsegmentator": ("TotalSegmentator", ("s????/ct.nii*",)),
-}
-"""Files that give a layout away: its title, and patterns that all match in the root or one folder below it."""
+
+_SIGNS = (
+    ("brats", "BraTS", ("*/*_flair.nii*",)),
+    ("brats", "BraTS", ("[HL]GG/*/*_flair.nii*",)),
+    ("instance", "INSTANCE", ("data/*.nii*", "label/*.nii*")),
+    ("instance", "INSTANCE", ("train/data/*.nii*", "train/label/*.nii*")),
+    ("kits", "KiTS", ("case_?????/*.nii*",)),
+    ("kits", "KiTS", ("data*/case_?????/*.nii*",)),
+    ("totalsegmentator", "TotalSegmentator", ("s????/ct.nii*",)),
+)
+"""Files that give a layout away: its name, its title, and patterns that all match in the root or one folder below."""
 
 
 def find_cases(layout: str, root: Path, modalities: Sequence[str]) -> tuple[list[RawCase], list[str]]:
@@ -57,7 +68,7 @@ def find_cases(layout: str, root: Path, modalities: Sequence[str]) -> tuple[list
     """
     if not root.is_dir():
         return [], [f"{root}: no such folder; set the path of the data set to the folder of the raw data"]
-    for other, (title, patterns) in _SIGNS.items():
+    for other, title, patterns in _SIGNS:
         seen = [next(iter(_matches(root, pattern)), None) for pattern in patterns]
         if other != layout and all(seen):
             return [], [f"{root}: looks like {title} ({seen[0]}), not {layout}; set the path to a {layout} folder"]
@@ -69,6 +80,56 @@ def find_cases(layout: str, root: Path, modalities: Sequence[str]) -> tuple[list
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder by name, without hidden ones and the leftovers of macOS archives."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+
+
+def find_top(
+    root: Path, holds_cases: Callable[[Path], bool], title: str, expected: str
+) -> tuple[Path | None, list[str]]:
+    """The folder that holds the cases: the root, or the only such folder up to two levels below it.
+
+    Args:
+        root: folder the user gave.
+        holds_cases: whether a folder is the one.
+        title: of the layout, for the fault.
+        expected: what such a folder holds, for the fault.
+
+    Returns:
+        The folder and no fault, or None and the fault why there is none.
+    """
+    level = [root]
+    for _ in range(3):
+        tops = [folder for folder in level if holds_cases(folder)]
+        if len(tops) > 1:
+            names = ", ".join(str(top.relative_to(root)) for top in tops)
+            return None, [f"{root}: holds several data sets ({names}); set the path to one of them"]
+        if tops:
+            leaks = escape(tops[0], root)
+            return (None if leaks else tops[0]), leaks
+        level = [below for folder in level for below in subfolders(folder)]
+    return None, [f"{root}: no {title} case; set the path to the folder that holds {expected}"]
+
+
+def inside(folders: list[Path], root: Path, faults: list[str]) -> list[Path]:
+    """The folders that lie inside the root; the others are added to the faults."""
+    leaks = [escape(folder, root) for folder in folders]
+    faults += [fault for leak in leaks for fault in leak]
+    return [folder for folder, leak in zip(folders, leaks, strict=True) if not leak]
+
+
+def pick(folder: Path, stems: Sequence[str], root: Path) -> tuple[Path | None, list[str]]:
+    """The one NIfTI file of these names, None if there is none; with a fault if there are two or it lies outside."""
+    names = [stem + suffix for stem in stems for suffix in (".nii.gz", ".nii")]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if len(found) > 1:
+        return None, [f"{folder}: {' and '.join(path.name for path in found)} are the same volume twice; keep one"]
+    faults = escape(found[0], root) if found else []
+    return (found[0] if found and not faults else None), faults
+
+
+def only_ct(modalities: Sequence[str], title: str) -> list[str]:
+    """A fault if other channels are asked of a CT data set, else nothing."""
+    others = [modality for modality in modalities if modality != "ct"]
+    return [f"modalities: {title} has no {', '.join(others)}; write [ct]"] if others else []
 
 
 def escape(path: Path, root: Path) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from weakseg.data.layouts import RawCase, escape, subfolders
+from weakseg.data.layouts import RawCase, escape, inside, pick, subfolders
 
 GRADES = ("HGG", "LGG")
 TABLE = "name_mapping.csv"
@@ -65,25 +65,18 @@ def _graded_folders(top: Path, root: Path) -> tuple[list[tuple[Path, str | None]
     faults: list[str] = []
     by_grade = {top / grade: grade for grade in GRADES if (top / grade).is_dir()}
     if not by_grade:
-        folders = _inside(subfolders(top), root, faults)
+        folders = inside(subfolders(top), root, faults)
         grades = _read_grades(top, [folder.name for folder in folders], root, faults)
         return [(folder, grades.get(folder.name)) for folder in folders], faults
     for folder in subfolders(top):
         if folder not in by_grade and _has_images(folder):
             faults.append(f"{folder}: a case beside HGG/ and LGG/; move it into the folder of its grade")
     graded: list[tuple[Path, str | None]] = []
-    for parent in _inside(list(by_grade), root, faults):
-        graded += [(folder, by_grade[parent]) for folder in _inside(subfolders(parent), root, faults)]
+    for parent in inside(list(by_grade), root, faults):
+        graded += [(folder, by_grade[parent]) for folder in inside(subfolders(parent), root, faults)]
     if not graded and not faults:
         faults.append(f"{top}: no BraTS case in HGG/ or LGG/; put the case folders there")
     return graded, faults
-
-
-def _inside(folders: list[Path], root: Path, faults: list[str]) -> list[Path]:
-    """The folders that lie inside the root; the others are added to the faults."""
-    leaks = [escape(folder, root) for folder in folders]
-    faults += [fault for leak in leaks for fault in leak]
-    return [folder for folder, leak in zip(folders, leaks, strict=True) if not leak]
 
 
 def _read_grades(top: Path, cases: list[str], root: Path, faults: list[str]) -> dict[str, str]:
@@ -134,27 +127,17 @@ def _read_case(
     images: dict[str, Path] = {}
     faults: list[str] = []
     for modality in modalities:
-        path, more = _pick(folder, [f"{case}_{modality}"], root)
+        path, more = pick(folder, [f"{case}_{modality}"], root)
         faults += more
         if path is not None:
             images[modality] = path
         elif not more:
             file = folder / f"{case}_{modality}.nii.gz"
             faults.append(f"{file}: missing; put the file there, or take {modality} out of `modalities`")
-    mask, more = _pick(folder, [f"{case}_seg", *filter(None, [_MISNAMED_MASKS.get(case)])], root)
+    mask, more = pick(folder, [f"{case}_seg", *filter(None, [_MISNAMED_MASKS.get(case)])], root)
     faults += more
     if mask is None and not more:
         faults.append(
             f"{folder}: no mask; put {case}_seg.nii.gz there (validation data has none, use the training data)"
         )
     return (RawCase(case, patient_of(case), grade, images, mask) if images else None), faults
-
-
-def _pick(folder: Path, stems: list[str], root: Path) -> tuple[Path | None, list[str]]:
-    """The one NIfTI file of these names, None if there is none; with a fault if there are two or it lies outside."""
-    names = [stem + suffix for stem in stems for suffix in (".nii.gz", ".nii")]
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if len(found) > 1:
-        return None, [f"{folder}: {' and '.join(path.name for path in found)} are the same volume twice; keep one"]
-    faults = escape(found[0], root) if found else []
-    return (found[0] if found and not faults else None), faults

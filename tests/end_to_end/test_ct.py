@@ -1,0 +1,69 @@
+"""The whole way on tiny CT phantoms, inside this process."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.runner import run_stages
+
+from weakseg import catalogue, config, nifti, plan
+from weakseg.data.grid import preprocessed_cases, read_foreground
+
+SHAPES = {"instance": (48, 48, 24), "kits": (40, 32, 20)}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def finished(request, tmp_path_factory):
+    """A data set's plan after all its stages, run in a folder of its own."""
+    directory = tmp_path_factory.mktemp(request.param)
+    settings = {
+        "seeds": [0],
+        "data": {
+            **dict.fromkeys(catalogue.DATASETS),
+            request.param: {"phantom": {"cases": 15, "shape": SHAPES[request.param], "shift_cases": 2}},
+        },
+        "classifiers": {"resnet": {"training": {"epochs": 2}}},
+        "refinements": {"chains": ["threshold"]},
+        "protocol": {"bootstrap": 100},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        planned = plan.build(config.load(settings))
+        run_stages(planned, *catalogue.STAGES)
+    return request.param, planned, directory
+
+
+def test_every_method_is_on_the_leaderboard(finished):
+    name, planned, directory = finished
+    board = pd.read_csv(directory / planned.of_stage("leaderboard")[0].folder / "tables" / "leaderboard.csv")
+    assert set(board["method"]) == set(catalogue.METHODS)
+    assert set(board["dataset"]) == {name}
+    assert set(board["source"]) == {"phantom"}
+    assert set(board["anatomy"].fillna("none")) == {"kidneys" if name == "kits" else "none"}
+
+
+def test_images_are_windows_inside_the_foreground(finished):
+    _, planned, directory = finished
+    folder = directory / planned.of_stage("preprocess")[0].folder
+    for case in preprocessed_cases(folder):
+        foreground, _ = read_foreground(folder, case)
+        image = nifti.open_channels(folder / "images" / f"{case}.nii")
+        assert image.min() >= 0
+        assert image.max() <= 1
+        assert not image[:, ~foreground].any()
+        assert np.ptp(image[0][foreground]) > 0
+
+
+def test_lesions_lie_in_the_foreground(finished):
+    """What preprocessing cuts off cannot be found. Coarse voxels lose much of the rim beside the skull."""
+    _, planned, directory = finished
+    folder = directory / planned.of_stage("preprocess")[0].folder
+    truth = directory / planned.of_stage("truth")[0].folder / "grid"
+    label = {"instance": 1, "kits": 2}[finished[0]]
+    inside = outside = 0
+    for case in preprocessed_cases(folder):
+        lesion = nifti.read(truth / f"{case}.nii.gz")[0] == label
+        foreground, _ = read_foreground(folder, case)
+        inside += (lesion & foreground).sum()
+        outside += (lesion & ~foreground).sum()
+    assert inside > 0
+    assert outside <= {"instance": 0.35, "kits": 0}[finished[0]] * (inside + outside)
