@@ -10,7 +10,9 @@ from weakseg import plan as planning
 from weakseg.errors import WeaksegError
 
 try:
-    PLAN = planning.build(configuration.load(config, workflow.overwrite_configfiles or []))
+    PLAN = planning.build(
+        configuration.load(config, workflow.overwrite_configfiles or [])
+    )
 except WeaksegError as error:
     raise WorkflowError(str(error)) from None
 PLAN.write_specs()
