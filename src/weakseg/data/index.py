@@ -12,12 +12,10 @@ import pandas as pd
 from weakseg import catalogue
 from weakseg.data.checks import check_case, compare_cases
 from weakseg.data.layouts import RawCase, find_cases
+from weakseg.data.phantoms.writing import MARKER
 from weakseg.data.splits import split
 from weakseg.errors import DataFaults
 from weakseg.execution import Context
-
-PHANTOM_MARKER = "PHANTOM.json"
-"""The file that marks made data, wherever it was copied to."""
 
 
 def run(context: Context) -> None:
@@ -62,7 +60,7 @@ def read_cases(folder: Path) -> pd.DataFrame:
 def _row(case: RawCase, root: Path) -> tuple[str, str, str, str]:
     """Case, patient, grade and source: ``phantom`` if a folder from the root down to the case is marked as made."""
     folders = [folder for folder in case.folder.parents if folder.is_relative_to(root)]
-    made = any((folder / PHANTOM_MARKER).is_file() for folder in folders)
+    made = any((folder / MARKER).is_file() for folder in folders)
     return case.case, case.patient, case.grade or "", "phantom" if made else "real"
 
 

@@ -8,9 +8,7 @@ place and size, tumours and cysts (side, place, size, shape, enhancement, necros
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from weakseg import nifti
-from weakseg.catalogue import PHANTOM_VERSIONS
 from weakseg.data.phantoms import anatomy
 from weakseg.data.phantoms.anatomy import Field
+from weakseg.data.phantoms.writing import mark, write_cases
 from weakseg.errors import WeaksegError
 from weakseg.randomness import rng
 
@@ -446,27 +444,11 @@ def write(
         WeaksegError: as :func:`make_case` and :func:`roster`.
     """
     tumours = roster(data_seed, cases, shifted=shifted)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "PHANTOM.json").unlink(missing_ok=True)  # the marker stands for a complete data set
-    write_one = partial(_write_case, root, data_seed, shape, shifted)
-    if workers == 1:
-        for item in tumours.items():
-            write_one(item)
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
-            list(pool.map(write_one, tumours.items()))
+    write_cases(root, tumours, partial(_write_case, root, data_seed, shape, shifted), workers)
     # No histology is drawn, so the clinical fields are there without a value.
     clinical = [{"case_id": name, "malignant": None, "tumor_histologic_subtype": None} for name in tumours]
     (root / "kits23.json").write_text(json.dumps(clinical, indent=2) + "\n", encoding="utf-8")
-    marker = {
-        "phantom": "abdomen_ct",
-        "version": PHANTOM_VERSIONS.get("abdomen_ct", 1),
-        "data_seed": data_seed,
-        "cases": cases,
-        "shape": list(shape),
-        "shifted": shifted,
-    }
-    (root / "PHANTOM.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    mark(root, "abdomen_ct", data_seed=data_seed, cases=cases, shape=shape, shifted=shifted)
 
 
 def _write_case(

@@ -7,9 +7,6 @@ atrophy, white-matter hyperintensities, tumour (place, size, shape, foci, oedema
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from weakseg import nifti
-from weakseg.catalogue import PHANTOM_VERSIONS
 from weakseg.data.phantoms import anatomy
 from weakseg.data.phantoms.anatomy import Blob, Field, Head
+from weakseg.data.phantoms.writing import mark, write_cases
 from weakseg.errors import WeaksegError
 from weakseg.randomness import rng
 
@@ -334,27 +331,11 @@ def write(
         WeaksegError: as :func:`make_case` and :func:`roster`.
     """
     grades = roster(data_seed, cases, shifted=shifted)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "PHANTOM.json").unlink(missing_ok=True)  # the marker stands for a complete data set
-    write_one = partial(_write_case, root, data_seed, shape, shifted)
-    if workers == 1:
-        for item in grades.items():
-            write_one(item)
-    else:
-        _load_template(anatomy.affine_of(shape, FIELD_OF_VIEW, _CENTRE))  # once, before the processes part
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
-            list(pool.map(write_one, grades.items()))
+    _load_template(anatomy.affine_of(shape, FIELD_OF_VIEW, _CENTRE))  # once, before the processes part
+    write_cases(root, grades, partial(_write_case, root, data_seed, shape, shifted), workers)
     rows = [f"{grade},NA,NA,NA,NA,{name}" for name, grade in grades.items()]
     (root / "name_mapping.csv").write_text("\n".join([_HEADER, *rows]) + "\n", encoding="utf-8")
-    marker = {
-        "phantom": "brain_mri",
-        "version": PHANTOM_VERSIONS["brain_mri"],
-        "data_seed": data_seed,
-        "cases": cases,
-        "shape": list(shape),
-        "shifted": shifted,
-    }
-    (root / "PHANTOM.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    mark(root, "brain_mri", data_seed=data_seed, cases=cases, shape=shape, shifted=shifted)
 
 
 def _write_case(

@@ -7,9 +7,6 @@ kernel, beam hardening, streaks, calibration). docs/explanation/phantoms.md tell
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from weakseg import nifti
-from weakseg.catalogue import PHANTOM_VERSIONS
 from weakseg.data.phantoms import anatomy
 from weakseg.data.phantoms.anatomy import Blob, Field, Head
+from weakseg.data.phantoms.writing import mark, write_cases
 from weakseg.errors import WeaksegError
 from weakseg.randomness import rng
 
@@ -461,25 +458,9 @@ def write(
         WeaksegError: as :func:`make_case` and :func:`roster`.
     """
     lesions = roster(data_seed, cases, shifted=shifted)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "PHANTOM.json").unlink(missing_ok=True)  # the marker stands for a complete data set
-    write_one = partial(_write_case, root, data_seed, shape, shifted)
-    if workers == 1:
-        for item in lesions.items():
-            write_one(item)
-    else:
-        _load_template(_fine_grid(shape)[1])  # once, before the processes part
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
-            list(pool.map(write_one, lesions.items()))
-    marker = {
-        "phantom": "head_ct",
-        "version": PHANTOM_VERSIONS.get("head_ct", 1),
-        "data_seed": data_seed,
-        "cases": cases,
-        "shape": list(shape),
-        "shifted": shifted,
-    }
-    (root / "PHANTOM.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    _load_template(_fine_grid(shape)[1])  # once, before the processes part
+    write_cases(root, lesions, partial(_write_case, root, data_seed, shape, shifted), workers)
+    mark(root, "head_ct", data_seed=data_seed, cases=cases, shape=shape, shifted=shifted)
 
 
 def _write_case(
