@@ -16,7 +16,7 @@ from weakseg.data.grid import read_foreground, resample
 from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
 from weakseg.evaluation.protocol import dice_curve, normalise, oracle_threshold, otsu
-from weakseg.evaluation.segmentation import hd95, overlap
+from weakseg.evaluation.segmentation import Surface, diagonal, overlap
 from weakseg.execution import Context, read_record
 from weakseg.refinements.components import clean
 
@@ -36,13 +36,21 @@ class Source:
 
 
 @dataclass(frozen=True)
-class OnRawGrid:
-    """A case's map and truth on the publisher's grid: (X, Y, Z), and the voxel size in mm."""
+class Truth:
+    """A case's truth on the publisher's grid, cut to the box that holds foreground and lesion.
 
-    relevance: NDArray
+    Attributes:
+        foreground, lesion: (X, Y, Z) bool.
+        affine: (4, 4) of the box in mm.
+        spacing: voxel size in mm.
+        surface: the lesion's border; a miss costs the diagonal of the whole grid.
+    """
+
     foreground: NDArray
     lesion: NDArray
+    affine: NDArray
     spacing: tuple[float, float, float]
+    surface: Surface
 
 
 def run(context: Context) -> None:
@@ -53,13 +61,7 @@ def run(context: Context) -> None:
     """
     cases = read_cases(context.folder("index")).set_index("case", drop=False)
     sources = list(_sources(context))
-    rows: list[dict[str, Any]] = []
-    for chain, map_chain in context.params["chains"].items():
-        of_chain = [source for source in sources if source.chain == map_chain]
-        for method in of_chain[0].methods:
-            for role in ("test", "shift"):
-                tested = list(_tested(of_chain, cases, role))
-                rows += _score_set(context, tested, cases, method, chain, role)
+    rows = [row for role in ("test", "shift") for row in _score_set(context, sources, cases, role)]
     pd.DataFrame(rows).to_parquet(context.out / "scores.parquet", index=False)
 
 
@@ -77,79 +79,102 @@ def _sources(context: Context) -> Iterator[Source]:
         yield Source(folder, "+".join(record["params"]["steps"]), fold, methods, set(record["masks_used"]))
 
 
-def _tested(sources: list[Source], cases: pd.DataFrame, role: str) -> Iterator[tuple[Source, str]]:
-    """The cases of a set, each with the fold that maps it; shift cases are taken from the first fold."""
-    for source in sources:
-        if role == "test" or source.fold == 0:
-            for case in cases.index[cases[f"role_f{source.fold}"] == role]:
-                yield source, case
+def _score_set(context: Context, sources: list[Source], cases: pd.DataFrame, role: str) -> Iterator[dict[str, Any]]:
+    """Rows of all methods over a set, ``test`` or ``shift``.
+
+    One pass over the cases scores the points that each case has for itself; the oracle's threshold is known after it,
+    so its rows take a second one.
+    """
+    points = context.params["operating_points"]
+    tested = list(_tested(sources, cases, role))
+    curves: dict[tuple[str, str], list[NDArray]] = {}
+    for case, of_fold in tested:
+        truth = _truth(context, case)
+        if "oracle-set" in points:
+            open_lesion(context, context.folder("truth"), case, "oracle-set", context.params["region"])
+        for source, method in of_fold:
+            relevance = _on_box(context, source, method, case, truth)
+            cuts = {"fixed": FIXED, "label-free": otsu(relevance, truth.foreground)}
+            for point in (point for point in points if point in cuts):
+                yield from _rows(context, cases, source, method, role, point, cuts[point], case, relevance, truth)
+            if "oracle-set" in points:
+                curves.setdefault((source.chain, method), []).append(dice_curve(relevance, truth.lesion))
+    oracle = {key: oracle_threshold(of_key) for key, of_key in curves.items()}
+    for case, of_fold in tested if oracle else ():
+        truth = _truth(context, case)
+        for source, method in of_fold:
+            relevance, threshold = _on_box(context, source, method, case, truth), oracle[source.chain, method]
+            for row in _rows(context, cases, source, method, role, "oracle-set", threshold, case, relevance, truth):
+                yield {**row, "mask_budget": len(source.masks_used | {name for name, _ in tested})}
 
 
-def _score_set(
-    context: Context, tested: list[tuple[Source, str]], cases: pd.DataFrame, method: str, chain: str, role: str
-) -> list[dict[str, Any]]:
+def _tested(sources: list[Source], cases: pd.DataFrame, role: str) -> Iterator[tuple[str, list[tuple[Source, str]]]]:
+    """The cases of a set, each with the maps of its fold by source and method; shift cases are in the first fold."""
+    for fold in sorted({source.fold for source in sources}) if role == "test" else [0]:
+        of_fold = [(source, method) for source in sources if source.fold == fold for method in source.methods]
+        for case in cases.index[cases[f"role_f{fold}"] == role]:
+            yield case, of_fold
+
+
+def _rows(
+    context: Context,
+    cases: pd.DataFrame,
+    source: Source,
+    method: str,
+    role: str,
+    point: str,
+    threshold: float,
+    case: str,
+    relevance: NDArray,
+    truth: Truth,
+) -> Iterator[dict[str, Any]]:
+    """A row for each chain that uses these maps; they differ in whether ``components`` cleans the mask."""
     params = context.params
-    oracle = float("nan")
-    if tested and "oracle-set" in params["operating_points"]:
-        oracle = oracle_threshold([_oracle_curve(context, source, method, case) for source, case in tested])
-    rows = []
-    for source, case in tested:
-        data = _on_raw_grid(context, source, method, case)
-        cuts = {"fixed": FIXED, "label-free": otsu(data.relevance, data.foreground), "oracle-set": oracle}
-        for point in params["operating_points"]:
-            predicted = data.relevance > cuts[point]
-            if chain.endswith("components"):
-                predicted = clean(predicted, data.spacing, **params["components"])
-            budget = source.masks_used | ({name for _, name in tested} if point == "oracle-set" else set())
-            rows.append(
-                {
-                    "run": context.key,
-                    **{
-                        name: params[name]
-                        for name in ("dataset", "region", "view", "classifier", "gate", "seed", "anatomy")
-                    },
-                    **cases.loc[case, ["case", "patient", "source"]].to_dict(),
-                    "method": method,
-                    "refinement": chain,
-                    "operating_point": point,
-                    "role": role,
-                    "fold": source.fold,
-                    "threshold": cuts[point],
-                    **_scores(predicted, data),
-                    "mask_budget": len(budget),
-                    "label_budget": _label_budget(context, method, source.fold),
-                }
-            )
-    return rows
+    voxel_ml = float(np.prod(truth.spacing)) / 1000
+    for chain in (chain for chain, its_maps in params["chains"].items() if its_maps == source.chain):
+        predicted = relevance > threshold
+        if chain.endswith("components"):
+            predicted = clean(predicted, truth.spacing, **params["components"])
+        yield {
+            "run": context.key,
+            **{name: params[name] for name in ("dataset", "region", "view", "classifier", "gate", "seed", "anatomy")},
+            **cases.loc[case, ["case", "patient", "source"]].to_dict(),
+            "method": method,
+            "refinement": chain,
+            "operating_point": point,
+            "role": role,
+            "fold": source.fold,
+            "threshold": threshold,
+            **overlap(predicted, truth.lesion),
+            "hd95_mm": truth.surface.hd95(predicted),
+            "lesion_ml": np.count_nonzero(truth.lesion) * voxel_ml,
+            "predicted_ml": np.count_nonzero(predicted) * voxel_ml,
+            "mask_budget": len(source.masks_used),
+            "label_budget": _label_budget(context, method, source.fold),
+        }
 
 
-def _oracle_curve(context: Context, source: Source, method: str, case: str) -> NDArray:
-    lesion, _ = open_lesion(context, context.folder("truth"), case, "oracle-set", context.params["region"])
-    return dice_curve(_on_raw_grid(context, source, method, case).relevance, lesion)
+def _truth(context: Context, case: str) -> Truth:
+    lesion, affine = open_lesion(context, context.folder("truth"), case, "scores", context.params["region"])
+    on_grid, grid_affine = read_foreground(context.folder("preprocess"), case)
+    foreground = resample(on_grid, grid_affine, lesion.shape, affine, "nearest") > 0
+    occupied = np.nonzero(foreground | lesion)
+    # One voxel around, so that masks do not end at the box where they do not end at the volume.
+    low = [max(int(axis.min()) - 1, 0) for axis in occupied]
+    box = tuple(slice(start, int(axis.max()) + 2) for start, axis in zip(low, occupied, strict=True))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ low
+    spacing = nifti.spacing_of(affine)
+    surface = Surface(lesion[box], spacing, diagonal(lesion.shape, spacing))
+    return Truth(foreground[box], lesion[box], moved, spacing, surface)
 
 
-def _on_raw_grid(context: Context, source: Source, method: str, case: str) -> OnRawGrid:
+def _on_box(context: Context, source: Source, method: str, case: str, truth: Truth) -> NDArray:
+    """The map in [0, 1] on the box of the truth."""
     relevance, affine = nifti.read(source.folder / method / f"{case}.nii.gz")
-    foreground, _ = read_foreground(context.folder("preprocess"), case)
     if source.chain == "threshold":
-        relevance = normalise(relevance, foreground)
-    lesion, raw_affine = open_lesion(context, context.folder("truth"), case, "scores", context.params["region"])
-    return OnRawGrid(
-        resample(relevance, affine, lesion.shape, raw_affine, "linear"),
-        resample(foreground, affine, lesion.shape, raw_affine, "nearest") > 0,
-        lesion,
-        nifti.spacing_of(raw_affine),
-    )
-
-
-def _scores(predicted: NDArray, data: OnRawGrid) -> dict[str, float]:
-    voxel_ml = float(np.prod(data.spacing)) / 1000
-    return {
-        **overlap(predicted, data.lesion),
-        "hd95_mm": hd95(predicted, data.lesion, data.spacing),
-        "lesion_ml": np.count_nonzero(data.lesion) * voxel_ml,
-        "predicted_ml": np.count_nonzero(predicted) * voxel_ml,
-    }
+        relevance = normalise(relevance, read_foreground(context.folder("preprocess"), case)[0])
+    return resample(relevance, affine, truth.lesion.shape, truth.affine, "linear")
 
 
 def _label_budget(context: Context, method: str, fold: int) -> int:
