@@ -53,8 +53,11 @@ def test_images_are_windows_inside_the_foreground(finished):
         assert np.ptp(image[0][foreground]) > 0
 
 
-def test_lesions_lie_in_the_foreground(finished):
-    """What preprocessing cuts off cannot be found. Coarse voxels lose much of the rim beside the skull."""
+def test_lesions_lie_in_the_foreground(finished, request):
+    """What preprocessing cuts off cannot be found: at most a twentieth of all lesion voxels."""
+    if finished[0] == "instance":
+        fault = "the brain mask loses the rim beside the skull, and with it subdural blood (issue 3)"
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=fault))
     _, planned, directory = finished
     folder = directory / planned.of_stage("preprocess")[0].folder
     truth = directory / planned.of_stage("truth")[0].folder / "grid"
@@ -66,4 +69,4 @@ def test_lesions_lie_in_the_foreground(finished):
         inside += (lesion & foreground).sum()
         outside += (lesion & ~foreground).sum()
     assert inside > 0
-    assert outside <= {"instance": 0.35, "kits": 0}[finished[0]] * (inside + outside)
+    assert outside <= 0.05 * (inside + outside)
