@@ -42,13 +42,13 @@ STAGES: dict[str, Stage] = {
     "index": Stage(1, "weakseg.data.index:run"),
     # Organs come from the publisher's masks with the lesion filled in: no purpose is needed, but rows say `anatomy`.
     "anatomy": Stage(1, "weakseg.data.anatomy:run"),
-    "preprocess": Stage(1, "weakseg.data.preprocess:run"),
+    "preprocess": Stage(2, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
     "truth": Stage(1, "weakseg.data.truth:run"),
     "labels": Stage(1, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
     "classifier": Stage(1, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(1, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "maps": Stage(2, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
     "refinement": Stage(1, "weakseg.refinements:run"),
     "scores": Stage(1, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
     "collect": Stage(1, "weakseg.evaluation.collect:run"),

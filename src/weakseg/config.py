@@ -69,8 +69,12 @@ class SupervoxelConfig(Section):
 
 
 class IntensityConfig(Section):
-    channel: str = Field("flair", description="Channel whose raw brightness is the null `intensity`.")
+    channel: str = Field("flair", description="Channel whose brightness is the null `intensity`.")
     sign: Literal[1, -1] = Field(1, description="1: lesions are bright in it; -1: they are dark.")
+    floor: float | None = Field(
+        None,
+        description="Smaller values are no evidence; -1.2 in `soft_tissue` is 0 HU (fat is below).",
+    )
 
 
 Window = tuple[float, Annotated[float, Field(gt=0)]]
@@ -189,7 +193,7 @@ class KitsConfig(CTConfig):
         min_length=1,
         description="Channels: level and width in HU of each, scaled to [0, 1].",
     )
-    intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1)
+    intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1, floor=0.35)
     phantom: PhantomConfig = PhantomConfig(shape=(80, 64, 40))
 
 
@@ -198,8 +202,8 @@ AnyDatasetConfig = BratsConfig | InstanceConfig | KitsConfig
 
 class DataConfig(Section):
     brats: BratsConfig | None = Field(BratsConfig(), description="Glioma, multi-modal MRI; null leaves it out.")
-    instance: InstanceConfig | None = Field(None, description="Haemorrhage, head CT; null leaves it out.")
-    kits: KitsConfig | None = Field(None, description="Kidney tumour, abdominal CT; null leaves it out.")
+    instance: InstanceConfig | None = Field(InstanceConfig(), description="Haemorrhage, head CT; null leaves it out.")
+    kits: KitsConfig | None = Field(KitsConfig(), description="Kidney tumour, abdominal CT; null leaves it out.")
 
 
 class SliceViewConfig(Section):

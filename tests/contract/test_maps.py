@@ -29,8 +29,13 @@ MODALITIES = ["t1", "t1ce", "t2", "flair"]
 ARCHITECTURE = {"blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
 SHAPE = (22, 26)
 POSITIONS = np.array([2, 3, 4, 6, 7])
-DEFAULTS = {name: params for run in build(Config()).of_stage("maps") for name, params in run.params["methods"].items()}
-"""The parameters that the default configuration gives each method."""
+DEFAULTS = {
+    name: params
+    for run in build(Config()).of_stage("maps")
+    if run.label.startswith("brats-")
+    for name, params in run.params["methods"].items()
+}
+"""The parameters that the default configuration gives each method for brain MRI."""
 METHODS = [name for name, method in catalogue.METHODS.items() if not method.null]
 NULLS = [name for name, method in catalogue.METHODS.items() if method.null]
 
@@ -223,9 +228,20 @@ class TestNulls:
         np.testing.assert_allclose(maps[foreground], 1 - distance / distance.max(), atol=1e-5)
 
     @pytest.mark.parametrize(("channel", "sign"), [("flair", 1), ("t1", -1)])
-    def test_intensity_is_the_image(self, channel, sign):
-        maps = nulls.explain(explained((1, 3)), {"intensity": {"channel": channel, "sign": sign}})["intensity"]
-        np.testing.assert_array_equal(maps[:, 0], sign * units().image[[1, 3], MODALITIES.index(channel)])
+    def test_intensity_is_brightness_or_darkness_against_the_mean(self, channel, sign):
+        params = {"channel": channel, "sign": sign, "floor": None}
+        maps = nulls.explain(explained((1, 3)), {"intensity": params})["intensity"]
+        image, inside = units().image[:, MODALITIES.index(channel)], units().foreground
+        expected = np.where(inside, sign * (image - image[inside].mean()), 0)
+        np.testing.assert_allclose(maps[:, 0], expected[[1, 3]], atol=1e-6)
+
+    def test_intensity_below_the_floor_is_no_evidence(self):
+        params = {"channel": "flair", "sign": -1, "floor": -0.5}
+        maps = nulls.explain(explained(), {"intensity": params})["intensity"]
+        image, inside = units().image[:, MODALITIES.index("flair")], units().foreground
+        tissue = inside & (image >= -0.5)
+        np.testing.assert_allclose(maps[:, 0][tissue], image[tissue].mean() - image[tissue], atol=1e-6)
+        assert not maps[:, 0][~tissue].any()
 
     def test_untrained_is_layercam_of_the_other_network(self):
         task = explained()

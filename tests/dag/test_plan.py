@@ -45,7 +45,7 @@ def test_a_parameter_changes_its_stage_and_what_follows_only():
     other = plan.build(config.load({"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
-    assert changed == {f"{name}-slice-cam-s{seed}-f0" for name in ("brats",) for seed in (0, 1, 2)}
+    assert changed == {f"{name}-slice-cam-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)}
 
 
 def test_key_depends_on_stage_version_and_packages(monkeypatch):

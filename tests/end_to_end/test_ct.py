@@ -53,11 +53,8 @@ def test_images_are_windows_inside_the_foreground(finished):
         assert np.ptp(image[0][foreground]) > 0
 
 
-def test_lesions_lie_in_the_foreground(finished, request):
+def test_lesions_lie_in_the_foreground(finished):
     """What preprocessing cuts off cannot be found: at most a twentieth of all lesion voxels."""
-    if finished[0] == "instance":
-        fault = "the brain mask loses the rim beside the skull, and with it subdural blood (issue 3)"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=fault))
     _, planned, directory = finished
     folder = directory / planned.of_stage("preprocess")[0].folder
     truth = directory / planned.of_stage("truth")[0].folder / "grid"

@@ -6,8 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-BONE_HU, AIR_HU = 150.0, -300.0
+BONE_HU, FAT_HU, AIR_HU = 150.0, -20.0, -300.0
+SKULL_GAP_MM = 6.0
+"""Half the width of the gaps in a slice's ring of bone that are closed."""
+NECK_MM = 3.0
+"""Half the width of a passage through the bone that parts the brain from what lies beyond."""
 AROUND_ORGAN_MM = 10.0
+
+_SLAB = 32  # slices
+_IN_PLANE = ndimage.generate_binary_structure(2, 1)[..., None]
 
 
 def nonzero(image: NDArray) -> NDArray:
@@ -26,36 +33,61 @@ def body(hu: NDArray) -> NDArray:
 
 
 def brain(hu: NDArray, spacing: tuple[float, float, float]) -> NDArray:
-    """The inside of the skull: what bone (above 150 HU) encloses in its axial slice, less a rim, in one piece.
+    """The inside of the skull up to the bone, in one piece: what bone (above 150 HU) encloses in its axial slice.
+
+    Blood beside the bone belongs to it, so its rim is not cut off; voxels that are part bone come with it.
 
     Args:
         hu: (X, Y, Z) in HU.
         spacing: voxel size in mm.
     """
     bone = hu > BONE_HU
-    gap = max(1, round(6 / spacing[0]))
-    flat = ndimage.generate_binary_structure(3, 1)
-    flat[..., [0, 2]] = False
+    gap = max(1, round(SKULL_GAP_MM / spacing[0]))
     padded = np.pad(bone, [(gap, gap), (gap, gap), (0, 0)])
-    closed = ndimage.binary_closing(padded, flat, iterations=gap)[gap:-gap, gap:-gap]
-    inside = _filled(closed) & ~ndimage.binary_dilation(bone, flat) & (hu > -20) & (hu < BONE_HU)
-    return _filled(_largest(ndimage.binary_opening(inside, flat)))
+    closed = ndimage.binary_closing(padded, _IN_PLANE, iterations=gap)[gap:-gap, gap:-gap]
+    soft = _filled(closed) & ~bone & (hu > FAT_HU)
+    # What hangs on it by a thin neck, such as an orbit, is cut off; then its own edge is grown back.
+    neck = max(1, round(NECK_MM / spacing[0]))
+    core = _largest(ndimage.binary_opening(soft, _IN_PLANE, iterations=neck))
+    return _filled(ndimage.binary_dilation(core, _IN_PLANE, iterations=neck, mask=soft))
 
 
 def around(organ: NDArray, spacing: tuple[float, float, float]) -> NDArray:
     """An organ mask (X, Y, Z) bool and 10 mm around it, so that its edge is no clue."""
-    distance = ndimage.distance_transform_edt(~organ, sampling=spacing)
-    near: NDArray = distance <= AROUND_ORGAN_MM
+    near = np.zeros_like(organ)
+    if not organ.any():
+        return near
+    # Nothing farther away than this counts, so that boxes and slabs give what the whole volume would, in less memory.
+    reach = [int(AROUND_ORGAN_MM / size) + 1 for size in spacing]
+    box = [slice(max(low - far, 0), high + far) for (low, high), far in zip(extent(organ), reach, strict=True)]
+    cut, out = organ[tuple(box)], near[tuple(box)]
+    for start in range(0, cut.shape[2], _SLAB):
+        first = max(start - reach[2], 0)
+        slab = cut[..., first : start + _SLAB + reach[2]]
+        if slab.any():
+            distance = ndimage.distance_transform_edt(~slab, sampling=spacing)
+            out[..., start : start + _SLAB] = distance[..., start - first :][..., :_SLAB] <= AROUND_ORGAN_MM
     return near
+
+
+def extent(mask: NDArray) -> list[tuple[int, int]]:
+    """First and last (excluded) index of a mask that is not empty, along each axis."""
+    rows = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    return [(int(row[0]), int(row[-1]) + 1) for row in rows]
 
 
 def _largest(mask: NDArray) -> NDArray:
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask
-    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    # Slice by slice, since counting makes 64-bit numbers of all that it is given.
+    sizes = sum(np.bincount(labels[..., z].ravel(), minlength=count + 1) for z in range(labels.shape[2]))
+    return labels == np.argmax(sizes[1:]) + 1
 
 
 def _filled(mask: NDArray) -> NDArray:
     """Holes of each axial slice filled."""
-    return np.stack([ndimage.binary_fill_holes(mask[..., z]) for z in range(mask.shape[2])], axis=2)
+    filled = np.empty_like(mask)
+    for z in range(mask.shape[2]):
+        filled[..., z] = ndimage.binary_fill_holes(mask[..., z])
+    return filled

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import CropForeground, ResizeWithPadOrCrop, Spacing
+from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 
 from weakseg import nifti
@@ -20,6 +21,9 @@ from weakseg.data.grid import foreground_file, image_file
 from weakseg.data.index import read_cases
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context
+
+MARGIN = 3
+"""Voxels kept around the foreground before it is resampled; interpolation reaches one."""
 
 Windows = dict[str, tuple[float, float]]
 
@@ -48,7 +52,9 @@ def _write_case(
 ) -> None:
     case, paths = item
     volumes = [nifti.read(path) for path in paths]
-    image, affine = np.stack([volume for volume, _ in volumes]), volumes[0][1]
+    affine = volumes[0][1]
+    # One channel is not copied: it may fill a third of the memory of a large CT.
+    image = volumes[0][0][None] if len(volumes) == 1 else np.stack([volume for volume, _ in volumes])
     foreground = _foreground(image, affine, kind, organ_file(anatomy, case) if anatomy else None)
     if not foreground.any():
         raise WeaksegError(f"{paths[0]}: no foreground ({kind}) was found in it; check orientation and units")
@@ -96,7 +102,32 @@ def to_grid(
     Raises:
         WeaksegError: ``size`` would cut foreground off.
     """
-    volume = np.concatenate([image, foreground[None]]).astype(np.float32)
+    if size is not None:
+        image, foreground, affine = _cut(image, foreground, affine)
+    if spacing is not None or size is not None:
+        image, foreground, affine = _resample(image, foreground, affine, spacing, size, case)
+    scaled = _zscore(image, foreground) if windows is None else _window(image[0], windows)
+    np.copyto(scaled, 0, where=~foreground)
+    return scaled, foreground, affine
+
+
+def _cut(image: NDArray, foreground: NDArray, affine: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Leave what lies far from the foreground, so that it need not be resampled."""
+    low, high = np.transpose(find.extent(foreground))
+    low = np.maximum(low - MARGIN, 0)
+    box = tuple(slice(a, b + MARGIN) for a, b in zip(low, high, strict=True))
+    return image[:, *box], foreground[box], affine @ from_matvec(np.eye(3), low)
+
+
+def _resample(
+    image: NDArray,
+    foreground: NDArray,
+    affine: NDArray,
+    spacing: list[float] | None,
+    size: list[int] | None,
+    case: str,
+) -> tuple[NDArray, NDArray, NDArray]:
+    volume = np.concatenate([image, foreground[None]], dtype=np.float32)
     stacked: Any = MetaTensor(torch.from_numpy(volume), affine=torch.from_numpy(affine))
     if spacing is not None:
         stacked = Spacing(pixdim=spacing, mode="bilinear", padding_mode="border")(stacked)
@@ -107,10 +138,7 @@ def to_grid(
                 f"{case}: foreground of {tuple(box.shape[1:])} voxels does not fit into size {tuple(size)}"
             )
         stacked = ResizeWithPadOrCrop(size, mode="constant", value=0)(box)
-    inside = _inside(stacked).numpy()
-    channels = stacked[:-1].numpy()
-    scaled = _zscore(channels, inside) if windows is None else _window(channels[0], windows)
-    return np.where(inside, scaled, 0).astype(np.float32), inside[0], np.asarray(stacked.affine)
+    return stacked[:-1].numpy(), _inside(stacked).numpy()[0], np.asarray(stacked.affine)
 
 
 def _inside(stacked: Any) -> Any:
@@ -122,10 +150,15 @@ def _zscore(channels: NDArray, inside: NDArray) -> NDArray:
     # A voxel of the foreground that is 0 in one channel is dark there, so it counts and moves like any other.
     over: Any = {"axis": (1, 2, 3), "keepdims": True, "where": inside, "dtype": np.float64}
     mean, deviation = np.mean(channels, **over), np.std(channels, **over)
-    result: NDArray = (channels - mean) / np.where(deviation > 1e-6, deviation, 1)
+    result: NDArray = ((channels - mean) / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32)
     return result
 
 
 def _window(hu: NDArray, windows: Windows) -> NDArray:
     """One channel per window: HU from level - width / 2 to level + width / 2 becomes 0 to 1. Fixed, never fitted."""
-    return np.stack([np.clip((hu - (level - width / 2)) / width, 0, 1) for level, width in windows.values()])
+    scaled = np.empty((len(windows), *hu.shape), dtype=np.float32)
+    for channel, (level, width) in zip(scaled, windows.values(), strict=True):
+        np.subtract(hu, level - width / 2, out=channel)
+        channel /= width
+        np.clip(channel, 0, 1, out=channel)
+    return scaled

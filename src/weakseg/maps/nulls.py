@@ -36,10 +36,21 @@ def centre(explained: Explained) -> NDArray:
     return np.clip(1 - distance / max(farthest, 1e-6), 0, 1).astype(np.float32)
 
 
-def intensity(explained: Explained, channel: str, sign: int) -> NDArray:
-    """Brightness (or darkness) of a channel in standard deviations of the foreground: (M, X, Y)."""
-    image: NDArray = explained.units.image[explained.selected, explained.channels.index(channel)]
-    return sign * image
+def intensity(explained: Explained, channel: str, sign: int, floor: float | None) -> NDArray:
+    """Brightness above, or darkness below, the foreground's mean of a channel: (M, X, Y).
+
+    Args:
+        explained: what to explain.
+        channel: name of the channel.
+        sign: 1 for brightness, -1 for darkness.
+        floor: smaller values are no tissue of interest: they do not count for the mean and are no evidence.
+    """
+    units = explained.units
+    image = units.image[:, explained.channels.index(channel)]
+    inside = units.foreground if floor is None else units.foreground & (image >= floor)
+    middle = image[inside].mean() if inside.any() else 0
+    evidence: NDArray = np.where(inside, sign * (image - middle), 0)[explained.selected]
+    return evidence
 
 
 def untrained(explained: Explained, layer: str) -> NDArray:
