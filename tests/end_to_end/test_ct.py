@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from tests.runner import run_stages
 
-from weakseg import catalogue, config, nifti, plan
+from weakseg import catalogue, config_text, nifti, plan
 from weakseg.data.grid import preprocessed_cases, read_foreground
 
 SHAPES = {"instance": (48, 48, 24), "kits": (40, 32, 20)}
@@ -27,7 +27,7 @@ def finished(request, tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
-        planned = plan.build(config.load(settings))
+        planned = plan.build(config_text.load(settings))
         run_stages(planned, *catalogue.STAGES)
     return request.param, planned, directory
 
