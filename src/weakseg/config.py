@@ -181,6 +181,12 @@ class KitsConfig(CTConfig):
     foreground: Literal["kidneys", "body"] = Field(
         "kidneys", description="kidneys: organ masks (labels 1 to 3) and 10 mm around; rows say so under `anatomy`."
     )
+    healthy_path: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder in TotalSegmentator v2's layout, whose healthy kidneys join as lesion-free cases. They "
+        "come from other scanners: a classifier may learn these, not the tumour (`docs/how-to/healthy-kidneys.md`).",
+    )
     windows: dict[str, Window] = Field(
         {"soft_tissue": (60, 400)},
         min_length=1,
@@ -188,6 +194,18 @@ class KitsConfig(CTConfig):
     )
     intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1)
     phantom: PhantomConfig = PhantomConfig(shape=(80, 64, 40))
+
+    @model_validator(mode="after")
+    def _healthy(self) -> KitsConfig:
+        if self.healthy_path is None:
+            return self
+        if self.is_phantom:
+            raise ValueError("healthy_path: real cases cannot stand beside phantoms; set path to real data or drop it")
+        if self.foreground != "kidneys":
+            raise ValueError("healthy_path: those scans show other parts of the body; set foreground to kidneys")
+        if self.spacing is None or self.size is None:
+            raise ValueError("healthy_path: those scans have other voxels and another size; set spacing and size")
+        return self
 
 
 AnyDatasetConfig = BratsConfig | InstanceConfig | KitsConfig

@@ -99,11 +99,12 @@ def test_allow_list_is_what_the_design_says():
     assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {"labels", "scores", "figures"}
 
 
-def test_only_truth_and_anatomy_read_mask_files():
-    """Masks' paths are in a file of their own; no other module names it."""
+@pytest.mark.parametrize(("file", "reader"), [("masks.json", "truth"), ("organs.json", "anatomy")])
+def test_only_truth_and_anatomy_read_mask_files(file, reader):
+    """Masks' paths are in files of their own, for KiTS in both; no other module names them."""
     sources = (REPOSITORY / "src").rglob("*.py")
-    readers = {path.stem for path in sources if "masks.json" in path.read_text()}
-    assert readers == {"index", "anatomy", "truth"}
+    readers = {path.stem for path in sources if file in path.read_text()}
+    assert readers == {"index", reader}
 
 
 def test_parsing_the_snakefile_imports_no_torch():
