@@ -5,14 +5,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from weakseg import config as configuration
 from weakseg import plan as planning
+from weakseg.config_text import load
 from weakseg.errors import WeaksegError
 
 try:
-    PLAN = planning.build(
-        configuration.load(config, workflow.overwrite_configfiles or [])
-    )
+    PLAN = planning.build(load(config, workflow.overwrite_configfiles or []))
 except WeaksegError as error:
     raise WorkflowError(str(error)) from None
 PLAN.write_specs()

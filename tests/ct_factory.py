@@ -63,12 +63,18 @@ def write_kits(root: Path, cases: int = 2, mask: str = "segmentation") -> Path:
 
 def write_totalsegmentator(root: Path, cases: int = 2) -> Path:
     """Write ``s0000/ct.nii.gz`` with masks of three organs, and so on, and ``meta.csv``; returns the root."""
-    rows = ["image_id;age;gender;institute;study_type;split"]
     for number in range(cases):
         folder = root / f"s{number:04}"
         write_volume(folder / "ct.nii.gz", hounsfield(folder.name), WHOLE)
         for organ in ("kidney_left", "kidney_right", "liver"):
             write_volume(folder / "segmentations" / f"{organ}.nii.gz", LESION, WHOLE)
-        rows.append(f"{folder.name};60;m;A;ct abdomen;train")
-    (root / "meta.csv").write_text("\n".join(rows) + "\n")
+    write_meta(root, {f"s{number:04}": "no_pathology" for number in range(cases)})
     return root
+
+
+def write_meta(root: Path, pathologies: dict[str, str]) -> None:
+    """Write TotalSegmentator's ``meta.csv`` with an entry under ``pathology`` for each case."""
+    columns = "image_id;age;gender;institute;study_type;split;manufacturer;scanner_model;kvp"
+    rows = [f"{columns};pathology;pathology_location"]
+    rows += [f"{case};60;m;A;ct abdomen;train;SIEMENS;Force;100;{said};" for case, said in pathologies.items()]
+    (root / "meta.csv").write_text("\n".join(rows) + "\n")

@@ -39,21 +39,25 @@ STAGES: dict[str, Stage] = {
     "phantom": Stage(
         1, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
     ),
-    "index": Stage(1, "weakseg.data.index:run"),
+    "index": Stage(
+        2,
+        "weakseg.data.index:run",
+        plugins=tuple(f"weakseg.data.layouts.{name}" for name in ("brats", "instance", "kits", "totalsegmentator")),
+    ),
     # Organs come from the publisher's masks with the lesion filled in: no purpose is needed, but rows say `anatomy`.
-    "anatomy": Stage(1, "weakseg.data.anatomy:run"),
-    "preprocess": Stage(2, "weakseg.data.preprocess:run"),
+    "anatomy": Stage(2, "weakseg.data.anatomy:run"),
+    "preprocess": Stage(3, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
-    "truth": Stage(1, "weakseg.data.truth:run"),
-    "labels": Stage(1, "weakseg.data.labels:run", ("labels",)),
+    "truth": Stage(2, "weakseg.data.truth:run"),
+    "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
-    "classifier": Stage(1, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(2, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "classifier": Stage(2, "weakseg.classifiers.resnet:run"),
+    "maps": Stage(3, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
     "refinement": Stage(1, "weakseg.refinements:run"),
-    "scores": Stage(1, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
+    "scores": Stage(2, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
     "collect": Stage(1, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(1, "weakseg.studies.leaderboard:run"),
-    "figures": Stage(1, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(2, "weakseg.report.figures:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

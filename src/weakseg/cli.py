@@ -101,7 +101,8 @@ def _prune(options: argparse.Namespace) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    from weakseg.config import Config, reference
+    from weakseg.config import Config
+    from weakseg.config_text import reference
 
     print(reference() if options.reference else json.dumps(Config.model_json_schema(), indent=2))
 

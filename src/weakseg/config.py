@@ -1,20 +1,17 @@
 """The configuration: its models are the source of the JSON schema, the defaults and the key reference.
 
 The sections stand in the order of the workflow. *How* to run (cores, device, memory) is no part of it: that lives in
-profiles. :func:`load` turns what Snakemake read into a :class:`Config` or says in one line what is wrong.
+profiles. :func:`weakseg.config_text.load` makes a :class:`Config` of what was written in YAML.
 """
 
 from __future__ import annotations
 
-import difflib
-import typing
-from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from weakseg import catalogue
-from weakseg.errors import WeaksegError
+from weakseg.errors import nearest
 
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
@@ -158,7 +155,7 @@ class BratsConfig(DatasetConfig):
 
 
 class CTConfig(DatasetConfig):
-    windows: dict[str, Window] = Field({}, description="Channels: level and width in HU of each, scaled to [0, 1].")
+    windows: dict[str, Window] = Field({}, description="Channels: level and width in HU of each, scaled to [-4, 4].")
 
     @property
     def files(self) -> list[str]:
@@ -176,7 +173,7 @@ class InstanceConfig(CTConfig):
     windows: dict[str, Window] = Field(
         {"brain": (40, 80), "subdural": (80, 200), "bone": (600, 2800)},
         min_length=1,
-        description="Channels: level and width in HU of each, scaled to [0, 1].",
+        description="Channels: level and width in HU of each, scaled to [-4, 4].",
     )
     intensity: IntensityConfig = IntensityConfig(channel="brain")
     phantom: PhantomConfig = PhantomConfig(shape=(64, 64, 30))
@@ -188,13 +185,31 @@ class KitsConfig(CTConfig):
     foreground: Literal["kidneys", "body"] = Field(
         "kidneys", description="kidneys: organ masks (labels 1 to 3) and 10 mm around; rows say so under `anatomy`."
     )
+    healthy_path: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder in TotalSegmentator v2's layout, whose healthy kidneys join as lesion-free cases. They "
+        "come from other scanners: a classifier may learn these, not the tumour (`docs/how-to/healthy-kidneys.md`).",
+    )
     windows: dict[str, Window] = Field(
         {"soft_tissue": (60, 400)},
         min_length=1,
-        description="Channels: level and width in HU of each, scaled to [0, 1].",
+        description="Channels: level and width in HU of each, scaled to [-4, 4].",
     )
-    intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1, floor=0.35)
+    intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1, floor=-1.2)
     phantom: PhantomConfig = PhantomConfig(shape=(80, 64, 40))
+
+    @model_validator(mode="after")
+    def _healthy(self) -> KitsConfig:
+        if self.healthy_path is None:
+            return self
+        if self.is_phantom:
+            raise ValueError("healthy_path: real cases cannot stand beside phantoms; set path to real data or drop it")
+        if self.foreground != "kidneys":
+            raise ValueError("healthy_path: those scans show other parts of the body; set foreground to kidneys")
+        if self.spacing is None or self.size is None:
+            raise ValueError("healthy_path: those scans have other voxels and another size; set spacing and size")
+        return self
 
 
 AnyDatasetConfig = BratsConfig | InstanceConfig | KitsConfig
@@ -284,7 +299,7 @@ class RefinementsConfig(Section):
             for step in steps:
                 if step not in catalogue.REFINEMENTS:
                     raise ValueError(
-                        f"chains: {chain}: unknown refinement {step!r}{_nearest(step, catalogue.REFINEMENTS)}"
+                        f"chains: {chain}: unknown refinement {step!r}{nearest(step, catalogue.REFINEMENTS)}"
                     )
             if "components" in steps[:-1]:
                 raise ValueError(f"chains: {chain}: components works on masks, so it must come last")
@@ -343,92 +358,3 @@ class Config(Section):
         if not self.datasets:
             raise ValueError("data: every data set is null; keep at least one")
         return self
-
-
-def load(raw: dict[str, Any], overlays: Sequence[object] = ()) -> Config:
-    """Check a configuration as read from YAML, with the names of the files that were laid over ``config.yaml``.
-
-    Raises:
-        WeaksegError: one line for each fault, with the key and, for a misspelt one, the nearest that exists; or an
-            overlay has no name of its own and would publish over the default's tables.
-    """
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        lines = [_explain(fault) for fault in error.errors()]
-        raise WeaksegError("config: " + "\nconfig: ".join(lines)) from None
-    if overlays and config.name == "default":
-        raise WeaksegError(f"{overlays[-1]}: no `name`; give it one, its results appear in results/<name>/")
-    return config
-
-
-def _explain(fault: Any) -> str:
-    location = [part for part in fault["loc"] if part != "[key]"]
-    where = ".".join(str(part) for part in location)
-    if fault["type"] == "extra_forbidden":
-        known = [name for name, _ in _children(location[:-1])]
-        return f"{where}: unknown key{_nearest(str(location[-1]), known)}"
-    if fault["type"] == "literal_error":
-        expected = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{where}: {fault['input']!r} is not possible{_nearest(str(fault['input']), expected)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "value_error":
-        # Messages about a section begin with the key inside it.
-        inside = where and message.split(":")[0].replace(".", "").isidentifier()
-        return f"{where}.{message}" if inside else f"{where}: {message}" if where else message
-    return f"{where}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"
-
-
-def _nearest(word: str, known: typing.Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are: {', '.join(known)}"
-
-
-def _sections(annotation: Any) -> Iterator[type[Section]]:
-    """Yield the section classes inside an annotation such as ``dict[str, X | None]``."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _sections(argument)
-
-
-def _children(location: list[Any]) -> list[tuple[str, Any]]:
-    """The fields of the section at a location; names of data sets are stepped over."""
-    section: type[Section] = Config
-    for part in location:
-        field = section.model_fields.get(str(part))
-        inner = next(_sections(field.annotation), None) if field else None
-        section = inner or section
-    return list(section.model_fields.items())
-
-
-def reference() -> str:
-    """The table of every key with its default and meaning, as Markdown, for ``config/README.md``."""
-    lines = ["| key | default | meaning |", "| --- | --- | --- |"]
-
-    def walk(section: Section, prefix: str) -> None:
-        for name, field in type(section).model_fields.items():
-            value, path = getattr(section, name), f"{prefix}{name}"
-            inner = next(_sections(field.annotation), None)
-            if inner is not None:
-                if field.description:
-                    lines.append(f"| `{path}` | {'`null`' if value is None else ''} | {field.description} |")
-                walk(inner() if value is None else value, f"{path}.")
-            else:
-                lines.append(f"| `{path}` | `{_yaml(value)}` | {field.description} |")
-
-    walk(Config(), "")
-    return "\n".join(lines)
-
-
-def _yaml(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_yaml(item) for item in value) + "]"
-    return str(value)

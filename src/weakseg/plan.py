@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg import catalogue
-from weakseg.config import AnyDatasetConfig, Config
+from weakseg.config import AnyDatasetConfig, Config, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
 from weakseg.keys import canonical, run_key
@@ -188,6 +188,10 @@ def _plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, st
         roots = [_expand(path) for path in (dataset.path, dataset.shift_path) if path is not None]
         params["roots"] = [str(root) for root in roots]
         params["digests"] = [content_digest(root, STATE / "inventory.json") for root in roots]
+        if isinstance(dataset, KitsConfig) and dataset.healthy_path is not None:
+            healthy = _expand(dataset.healthy_path)
+            params["healthy_root"] = str(healthy)
+            params["healthy_digest"] = content_digest(healthy, STATE / "inventory.json")
     index = plan.add("index", name, params, **upstream)
     organs = (
         {"anatomy": plan.add("anatomy", name, {"organ": "kidneys"}, index=index)}

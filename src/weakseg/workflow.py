@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 from snakemake.utils import update_config
 
-from weakseg.config import Config, load
+from weakseg.config import Config
+from weakseg.config_text import load
 from weakseg.errors import WeaksegError
 from weakseg.plan import PHANTOMS, RESULTS, STATE, build
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from tests.runner import REPOSITORY, snakemake
 
-from weakseg import catalogue, config, keys, plan
+from weakseg import catalogue, config, config_text, keys, plan
 from weakseg.errors import WeaksegError
 from weakseg.workflow import read_config
 
@@ -29,20 +29,20 @@ def test_paper_grid_stays_under_2000_jobs(tmp_path, monkeypatch):
 
 
 def test_another_seed_makes_other_folders_and_shares_the_data():
-    one, other = (plan.build(config.load({"seeds": [seed]})) for seed in (0, 1))
+    one, other = (plan.build(config_text.load({"seeds": [seed]})) for seed in (0, 1))
     data = ("phantom", "index", "preprocess", "truth", "labels", "supervoxels")
     assert folders(one, *data) == folders(other, *data)
     assert not folders(one, "classifier", "maps", "scores") & folders(other, "classifier", "maps", "scores")
 
 
 def test_another_data_seed_changes_everything():
-    one, other = (plan.build(config.load({"data_seed": seed})) for seed in (0, 1))
+    one, other = (plan.build(config_text.load({"data_seed": seed})) for seed in (0, 1))
     assert not set(one.runs) & set(other.runs)
 
 
 def test_a_parameter_changes_its_stage_and_what_follows_only():
     one = plan.build(config.Config())
-    other = plan.build(config.load({"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
+    other = plan.build(config_text.load({"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
     assert changed == {f"{name}-slice-cam-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)}
@@ -62,7 +62,7 @@ def test_real_data_key_follows_content(tmp_path, monkeypatch):
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "a.nii").write_bytes(b"one")
-    settings = config.load({"data": {"brats": {"path": str(raw)}}})
+    settings = config_text.load({"data": {"brats": {"path": str(raw)}}})
     first = plan.build(settings).of_stage("index")[0].key
     assert plan.build(settings).of_stage("index")[0].key == first
     (raw / "a.nii").write_bytes(b"two")
@@ -73,13 +73,13 @@ def test_missing_folder_and_unset_variable_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
     with pytest.raises(WeaksegError, match=r"nowhere: no such folder; set data"):
-        plan.build(config.load({"data": {"brats": {"path": "nowhere"}}}))
+        plan.build(config_text.load({"data": {"brats": {"path": "nowhere"}}}))
     with pytest.raises(WeaksegError, match="the environment variable is not set"):
-        plan.build(config.load({"data": {"brats": {"path": "$NO_SUCH_VARIABLE/x"}}}))
+        plan.build(config_text.load({"data": {"brats": {"path": "$NO_SUCH_VARIABLE/x"}}}))
 
 
 def test_no_gate_is_planned_beside_the_gate():
-    both = plan.build(config.load({"maps": {"gate": ["classifier", "none"]}}))
+    both = plan.build(config_text.load({"maps": {"gate": ["classifier", "none"]}}))
     gates = [(run.label, run.params["gate"]) for run in both.of_stage("scores")]
     assert ("brats-slice-cam-s0", "classifier") in gates
     assert ("brats-slice-cam-ungated-s0", "none") in gates
@@ -99,11 +99,12 @@ def test_allow_list_is_what_the_design_says():
     assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {"labels", "scores", "figures"}
 
 
-def test_only_truth_and_anatomy_read_mask_files():
-    """Masks' paths are in a file of their own; no other module names it."""
+@pytest.mark.parametrize(("file", "reader"), [("masks.json", "truth"), ("organs.json", "anatomy")])
+def test_only_truth_and_anatomy_read_mask_files(file, reader):
+    """Masks' paths are in files of their own, for KiTS in both; no other module names them."""
     sources = (REPOSITORY / "src").rglob("*.py")
-    readers = {path.stem for path in sources if "masks.json" in path.read_text()}
-    assert readers == {"index", "anatomy", "truth"}
+    readers = {path.stem for path in sources if file in path.read_text()}
+    assert readers == {"index", reader}
 
 
 def test_parsing_the_snakefile_imports_no_torch():

@@ -1,11 +1,14 @@
 """The whole way on tiny CT phantoms, inside this process."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from tests.runner import run_stages
 
-from weakseg import catalogue, config, nifti, plan
+from weakseg import catalogue, config_text, nifti, plan
+from weakseg.config import Config
 from weakseg.data.grid import preprocessed_cases, read_foreground
 
 SHAPES = {"instance": (48, 48, 24), "kits": (40, 32, 20)}
@@ -27,7 +30,7 @@ def finished(request, tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
-        planned = plan.build(config.load(settings))
+        planned = plan.build(config_text.load(settings))
         run_stages(planned, *catalogue.STAGES)
     return request.param, planned, directory
 
@@ -41,16 +44,19 @@ def test_every_method_is_on_the_leaderboard(finished):
     assert set(board["anatomy"].fillna("none")) == {"kidneys" if name == "kits" else "none"}
 
 
-def test_images_are_windows_inside_the_foreground(finished):
-    _, planned, directory = finished
-    folder = directory / planned.of_stage("preprocess")[0].folder
-    for case in preprocessed_cases(folder):
-        foreground, _ = read_foreground(folder, case)
-        image = nifti.open_channels(folder / "images" / f"{case}.nii")
-        assert image.min() >= 0
-        assert image.max() <= 1
-        assert not image[:, ~foreground].any()
-        assert np.ptp(image[0][foreground]) > 0
+def test_channels_are_the_windows_in_their_order(finished):
+    name, planned, directory = finished
+    preprocess = directory / planned.of_stage("preprocess")[0].folder
+    index = directory / planned.of_stage("index")[0].folder
+    raw = json.loads((index / "images.json").read_text())
+    windows = Config().datasets[name].windows
+    for case in preprocessed_cases(preprocess):
+        foreground, _ = read_foreground(preprocess, case)
+        image = nifti.open_channels(preprocess / "images" / f"{case}.nii")
+        hu, _ = nifti.read(directory / raw[case]["ct"])
+        for channel, (level, width) in zip(image, windows.values(), strict=True):
+            expected = np.clip((hu - level) / width * 8, -4, 4)
+            np.testing.assert_allclose(channel, np.where(foreground, expected, 0), atol=1e-5)
 
 
 def test_lesions_lie_in_the_foreground(finished):

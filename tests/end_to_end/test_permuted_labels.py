@@ -5,7 +5,7 @@ import shutil
 import pandas as pd
 from tests.runner import run_stages
 
-from weakseg import config, plan
+from weakseg import config_text, plan
 from weakseg.data.labels import UNLABELLED
 from weakseg.randomness import rng
 
@@ -41,7 +41,7 @@ def test_permuted_labels_leave_nothing_to_explain(tmp_path, monkeypatch):
     honest, permuted = tmp_path / "honest", tmp_path / "permuted"
     honest.mkdir()
     monkeypatch.chdir(honest)
-    planned = plan.build(config.load(SETTINGS))
+    planned = plan.build(config_text.load(SETTINGS))
     run_stages(planned, *DATA)
     shutil.copytree(honest, permuted)
     learnt = mean_dice(planned)

@@ -4,7 +4,8 @@ import pytest
 import yaml
 from tests.runner import REPOSITORY
 
-from weakseg.config import Config, load, reference
+from weakseg.config import Config
+from weakseg.config_text import load, reference
 from weakseg.errors import WeaksegError
 from weakseg.plan import build
 from weakseg.workflow import read_config

@@ -64,8 +64,8 @@ def test_kits(tmp_path: Path, below: str) -> None:
     instances = top / "case_00000" / "instances"
     write_volume(instances / "tumor_instance-1_annotation-1.nii.gz", slices_first(LESION), KIDNEYS)
     assert _find("kits", tmp_path / "raw") == [
-        RawCase(name, name, None, {"ct": top / name / "imaging.nii.gz"}, top / name / "segmentation.nii.gz")
-        for name in ("case_00000", "case_00001")
+        RawCase(name, name, None, {"ct": top / name / "imaging.nii.gz"}, mask, (mask,))
+        for name, mask in ((name, top / name / "segmentation.nii.gz") for name in ("case_00000", "case_00001"))
     ]
 
 

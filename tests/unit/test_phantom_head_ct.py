@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from weakseg import catalogue, nifti
-from weakseg.data.phantoms import head_ct
+from weakseg.data.phantoms import head_ct, head_ct_patient, head_ct_scan
 from weakseg.data.phantoms.head_ct import PhantomCase
 from weakseg.errors import WeaksegError
 
@@ -108,11 +108,11 @@ def test_blood_lies_inside_the_skull(bleeding: list[PhantomCase]) -> None:
 
 def test_rim_is_darker_than_its_surroundings() -> None:
     generator = np.random.default_rng(0)
-    shape, affine = head_ct._fine_grid(SMOKE)
+    shape, affine = head_ct_patient.fine_grid(SMOKE)
     inner, outer = [], []
     for _ in range(6):
-        patient = head_ct._make_patient(generator, True, shape, affine, head_ct.TRAINING)
-        value = head_ct._brain(generator, patient, affine, calcified=0)
+        patient = head_ct_patient.make_patient(generator, True, shape, affine, head_ct_patient.TRAINING)
+        value = head_ct_scan.brain(generator, patient, affine, calcified=0)
         solid = (patient.head.white > 0.6) & (patient.blood.fraction < 0.02)
         inner.extend(value[solid & (patient.blood.rim > 0.6)])
         outer.extend(value[solid & (patient.blood.rim < 0.02)])

@@ -81,7 +81,8 @@ def _largest(mask: NDArray) -> NDArray:
     if count < 2:
         return mask
     # Slice by slice, since counting makes 64-bit numbers of all that it is given.
-    sizes = sum(np.bincount(labels[..., z].ravel(), minlength=count + 1) for z in range(labels.shape[2]))
+    slices = (labels[..., z].ravel() for z in range(labels.shape[2]))
+    sizes = np.sum([np.bincount(voxels, minlength=count + 1) for voxels in slices], axis=0)
     return labels == np.argmax(sizes[1:]) + 1
 
 

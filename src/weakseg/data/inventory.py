@@ -23,7 +23,7 @@ def content_digest(root: Path, cache: Path) -> str:
         WeaksegError: ``root`` is no folder.
     """
     if not root.is_dir():
-        raise WeaksegError(f"{root}: no such folder; set data.<data set>.path to the folder of the raw data")
+        raise WeaksegError(f"{root}: no such folder; set data.<data set>.path, shift_path or healthy_path")
     pointer = root.with_name(root.name + ".dvc")
     if pointer.is_file():
         return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])

@@ -25,7 +25,7 @@ from weakseg.execution import Context
 MARGIN = 3
 """Voxels kept around the foreground before it is resampled; interpolation reaches one."""
 
-Windows = dict[str, tuple[float, float]]
+Windows = list[tuple[float, float]]
 
 
 def run(context: Context) -> None:
@@ -35,7 +35,10 @@ def run(context: Context) -> None:
     cases = read_cases(index)["case"]
     files = context.record("index")["params"]["modalities"]
     (anatomy,) = context.upstream.get("anatomy", [None])
-    params = {name: context.params[name] for name in ("spacing", "size", "windows")}
+    windows, channels = context.params["windows"], context.params["channels"]
+    params = {name: context.params[name] for name in ("spacing", "size")}
+    # By the channels' names: parameters come with their keys sorted.
+    params["windows"] = windows and [windows[name] for name in channels]
     work = partial(_write_case, out=context.out, kind=context.params["foreground"], anatomy=anatomy, **params)
     context.map_cases(work, [(case, [Path(paths[case][name]) for name in files]) for case in cases], "preprocess")
     context.count("cases", len(cases))
@@ -92,12 +95,12 @@ def to_grid(
         affine: (4, 4), voxel to mm.
         spacing: voxel size in mm, or None to keep it.
         size: voxels along X, Y, Z around the centre of the foreground, or None to keep the grid.
-        windows: level and width in HU of each channel to make from CT; None for z-scores.
+        windows: (level, width) in HU of each channel to make from CT; None for z-scores.
         case: name for messages.
 
     Returns:
-        Image (C, X, Y, Z) float32, 0 outside the foreground and inside either z-scored per channel or in [0, 1] per
-        window; foreground (X, Y, Z) bool; affine of the grid.
+        Image (C, X, Y, Z) float32, 0 outside the foreground and inside either z-scored per channel or, per window, in
+        [-4, 4]; foreground (X, Y, Z) bool; affine of the grid.
 
     Raises:
         WeaksegError: ``size`` would cut foreground off.
@@ -155,10 +158,13 @@ def _zscore(channels: NDArray, inside: NDArray) -> NDArray:
 
 
 def _window(hu: NDArray, windows: Windows) -> NDArray:
-    """One channel per window: HU from level - width / 2 to level + width / 2 becomes 0 to 1. Fixed, never fitted."""
+    """One channel per window, clipped to it, fixed and never fitted: 0 is its level, 1 an eighth of its width above.
+
+    So tissue varies by about 1, as in z-scored images: 10 HU in a brain window of 80, 50 in a soft-tissue one of 400.
+    """
     scaled = np.empty((len(windows), *hu.shape), dtype=np.float32)
-    for channel, (level, width) in zip(scaled, windows.values(), strict=True):
-        np.subtract(hu, level - width / 2, out=channel)
-        channel /= width
-        np.clip(channel, 0, 1, out=channel)
+    for channel, (level, width) in zip(scaled, windows, strict=True):
+        np.subtract(hu, level, out=channel)
+        channel *= 8 / width
+        np.clip(channel, -4, 4, out=channel)
     return scaled

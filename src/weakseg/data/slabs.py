@@ -88,11 +88,13 @@ class MaskFacts:
         not_finite: voxels that are NaN or infinite.
         labels: whole numbers found, without 0.
         fraction: the smallest value that is no whole number, None if there is none.
+        extent: first and last slice along Z with a voxel that is not 0, None if there is none.
     """
 
     not_finite: int
     labels: set[int]
     fraction: float | None
+    extent: tuple[int, int] | None
 
 
 def open_volume(path: Path) -> Volume:
@@ -175,6 +177,7 @@ def read_mask(volume: Volume) -> MaskFacts:
     not_finite = 0
     labels: set[int] = set()
     fractions: set[float] = set()
+    occupied: set[int] = set()
     for slab in slabs(volume):
         values, bad = _finite(slab.data)
         not_finite += bad
@@ -182,7 +185,9 @@ def read_mask(volume: Volume) -> MaskFacts:
         whole = found == np.rint(found)
         labels.update(map(int, found[whole]))
         fractions.update(map(float, found[~whole][:1]))
-    return MaskFacts(not_finite, labels, min(fractions, default=None))
+        occupied.update((slab.place[2].start or 0) + np.flatnonzero(slab.data.any(axis=(0, 1))))
+    extent = (int(min(occupied)), int(max(occupied))) if occupied else None
+    return MaskFacts(not_finite, labels, min(fractions, default=None), extent)
 
 
 def _finite(data: NDArray) -> tuple[NDArray, int]:

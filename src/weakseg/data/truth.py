@@ -1,7 +1,8 @@
 """Truth masks: the only writer and the only reader of lesion masks.
 
 A mask may be opened for a purpose that the catalogue allows the running stage, and every opening is logged into the
-run's record: so each row's mask budget is counted where masks are read.
+run's record: so each row's mask budget is counted where masks are read. Cases that are known to be free of lesions get
+an empty mask here. Nobody drew it, so it lies apart and costs nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from weakseg import catalogue, nifti
 from weakseg.catalogue import Purpose
 from weakseg.data.grid import read_foreground, resample
+from weakseg.data.slabs import open_volume
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context
 
@@ -28,17 +30,30 @@ REGIONS: dict[str, tuple[int, ...]] = {
 }
 """Labels of each region, in its data set's coding. BraTS: 3 (non-enhancing tumour) occurs in the 2015 coding only."""
 
+LESION_FREE = "lesion_free"
+"""The folder of the empty masks."""
+
 
 def run(context: Context) -> None:
-    """Write ``raw/<case>.nii.gz`` (the publisher's grid in RAS) and ``grid/<case>.nii.gz`` (the case's grid), uint8."""
-    paths: dict[str, str] = json.loads((context.folder("index") / "masks.json").read_text())
+    """Write ``raw/<case>.nii.gz`` (the publisher's grid in RAS) and ``grid/<case>.nii.gz`` (the case's grid), uint8.
+
+    Cases without a mask get an empty one, below ``lesion_free/``.
+    """
+    index = context.folder("index")
+    masks: dict[str, str | None] = json.loads((index / "masks.json").read_text())
+    images: dict[str, dict[str, str]] = json.loads((index / "images.json").read_text())
+    cases = [(case, mask, next(iter(images[case].values()))) for case, mask in sorted(masks.items())]
     work = partial(_write_case, out=context.out, preprocessed=context.folder("preprocess"))
-    context.map_cases(work, sorted(paths.items()), "truth")
+    context.map_cases(work, cases, "truth")
 
 
-def _write_case(item: tuple[str, str], out: Path, preprocessed: Path) -> None:
-    case, path = item
-    mask, affine = nifti.read(Path(path))
+def _write_case(item: tuple[str, str | None, str], out: Path, preprocessed: Path) -> None:
+    case, path, image = item
+    if path is None:
+        volume = open_volume(Path(image))
+        mask, affine, out = np.zeros(volume.shape), volume.affine, out / LESION_FREE
+    else:
+        mask, affine = nifti.read(Path(path))
     foreground, grid_affine = read_foreground(preprocessed, case)
     nifti.write(out / "raw" / f"{case}.nii.gz", mask.astype(np.uint8), affine)
     on_grid = resample(mask, affine, foreground.shape, grid_affine, "nearest")
@@ -51,7 +66,7 @@ def open_lesion(
     """Open the lesion mask of a case: (X, Y, Z) bool and its (4, 4) affine in mm.
 
     Args:
-        context: the running stage; the opening is logged there.
+        context: the running stage; the opening is logged there, unless the case is free of lesions and has no mask.
         folder: the result of the stage ``truth``.
         case: case name.
         purpose: why the mask is opened.
@@ -63,6 +78,10 @@ def open_lesion(
     """
     if purpose not in catalogue.STAGES[context.stage].purposes:
         raise WeaksegError(f"{context.stage}: may not open truth masks for {purpose!r}")
-    mask, affine = nifti.read(folder / grid / f"{case}.nii.gz", np.uint8)
-    context.truth_opened.setdefault(purpose, set()).add(case)
+    path = Path(grid) / f"{case}.nii.gz"
+    if (folder / LESION_FREE / path).is_file():
+        folder /= LESION_FREE
+    else:
+        context.truth_opened.setdefault(purpose, set()).add(case)
+    mask, affine = nifti.read(folder / path, np.uint8)
     return np.isin(mask, REGIONS[region]), affine

@@ -100,12 +100,13 @@ def _score_set(context: Context, sources: list[Source], cases: pd.DataFrame, rol
             if "oracle-set" in points:
                 curves.setdefault((source.chain, method), []).append(dice_curve(relevance, truth.lesion))
     oracle = {key: oracle_threshold(of_key) for key, of_key in curves.items()}
+    opened = context.truth_opened.get("oracle-set", set()) & {case for case, _ in tested}
     for case, of_fold in tested if oracle else ():
         truth = _truth(context, case)
         for source, method in of_fold:
             relevance, threshold = _on_box(context, source, method, case, truth), oracle[source.chain, method]
             for row in _rows(context, cases, source, method, role, "oracle-set", threshold, case, relevance, truth):
-                yield {**row, "mask_budget": len(source.masks_used | {name for name, _ in tested})}
+                yield {**row, "mask_budget": len(source.masks_used | opened)}
 
 
 def _tested(sources: list[Source], cases: pd.DataFrame, role: str) -> Iterator[tuple[str, list[tuple[Source, str]]]]:

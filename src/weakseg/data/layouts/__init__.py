@@ -16,10 +16,10 @@ class RawCase:
     Attributes:
         case: name of the case, unique in a data set.
         patient: name of the patient; cases of one patient are visits.
-        grade: HGG or LGG, None where the publisher gives none.
+        grade: HGG, LGG or healthy (known to have no lesion, so without a mask), None where the publisher gives none.
         images: file of each modality found, at least one, in the order asked for.
         mask: file of the lesion mask, None if there is none.
-        organs: files of organ masks; their union is the organ. Empty where the lesion mask has the organ as a label.
+        organs: files of organ masks; their union is the organ. The lesion mask is one if it has the organ as a label.
     """
 
     case: str

@@ -34,7 +34,7 @@ def find_cases(root: Path, modalities: Sequence[str]) -> tuple[list[RawCase], li
         mask, more = _pick_mask(folder, root)
         faults += more
         if image is not None:
-            cases.append(RawCase(folder.name, folder.name, None, {"ct": image}, mask))
+            cases.append(RawCase(folder.name, folder.name, None, {"ct": image}, mask, (mask,) if mask else ()))
     return cases, faults
 
 

@@ -1,6 +1,6 @@
 """TotalSegmentator v2, CT of healthy organs: ``s0000/ct.nii.gz``, ``s0000/segmentations/<class>.nii.gz``, ``meta.csv``.
 
-Only the organ masks of both kidneys are used. There is no lesion mask, and the table serves to find stray folders.
+Only the organ masks of both kidneys are used, and there is no lesion mask. The table says who is healthy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakseg.data.layouts import RawCase, escape, find_top, inside, only_ct, pic
 
 ORGANS = ("kidney_left", "kidney_right")
 TABLE = "meta.csv"
-CASE_COLUMN = "image_id"
+CASE_COLUMN, PATHOLOGY_COLUMN = "image_id", "pathology"
 
 _CASE = re.compile(r"s\d{4}")
 
@@ -43,6 +43,23 @@ def find_cases(root: Path, modalities: Sequence[str]) -> tuple[list[RawCase], li
     return cases, faults
 
 
+def read_pathologies(cases: Sequence[RawCase]) -> tuple[dict[str, str], list[str]]:
+    """What the table says under ``pathology`` about the cases of one folder, by case, and why it does not.
+
+    A case of which it says nothing has no entry.
+    """
+    path = cases[0].folder.parent / TABLE
+    if not path.is_file():
+        return {}, [f"{path}: missing; it says which cases are healthy, copy it from the download"]
+    table, faults = _read_table(path)
+    if table is None:
+        return {}, faults
+    if PATHOLOGY_COLUMN not in table:
+        return {}, [f"{path}: no column {PATHOLOGY_COLUMN}, so no case is known to be healthy; use version 2"]
+    said = dict(zip(table[CASE_COLUMN].str.strip(), table[PATHOLOGY_COLUMN].str.strip(), strict=True))
+    return {case.case: said[case.case] for case in cases if said.get(case.case)}, []
+
+
 def _case_folders(folder: Path) -> list[Path]:
     return [path for path in subfolders(folder) if _CASE.fullmatch(path.name)]
 
@@ -67,15 +84,23 @@ def _check_table(top: Path, folders: list[Path], root: Path) -> list[str]:
         return []
     if leak := escape(path, root):
         return leak
-    try:
-        table = pd.read_csv(path, sep=";", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        return [f"{path}: not a readable CSV file ({error}); copy it from the download again"]
-    if CASE_COLUMN not in table:
-        return [f"{path}: no column {CASE_COLUMN} between `;`; copy it from the download again"]
+    table, faults = _read_table(path)
+    if table is None:
+        return faults
     listed = set(table[CASE_COLUMN].str.strip())
     return [
         f"{path}: {folder.name} is not listed; add its row, or remove {folder}"
         for folder in folders
         if folder.name not in listed
     ]
+
+
+def _read_table(path: Path) -> tuple[pd.DataFrame | None, list[str]]:
+    """The table, every column as text and without gaps, or None and why it cannot be read."""
+    try:
+        table = pd.read_csv(path, sep=";", dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
+    except (OSError, ValueError) as error:
+        return None, [f"{path}: not a readable CSV file ({error}); copy it from the download again"]
+    if CASE_COLUMN not in table:
+        return None, [f"{path}: no column {CASE_COLUMN} between `;`; copy it from the download again"]
+    return table, []

@@ -22,6 +22,7 @@ Field = NDArray[np.float32]
 _STEP = 2  # mm; the maps are smooth at this scale, and an eighth of the voxels is quicker to sample
 _MARGIN = -6.0  # mm; beyond it there is nothing but background
 _LARGER = 1.05  # MNI152 is that much larger along each axis than most brains, and the field of view is full of it
+VENTRICLES = np.array([0.0, -16.0, 14.0])  # mm, MNI152; between the lateral ones
 _FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 

@@ -1,4 +1,4 @@
-"""What all phantoms share in writing a data set: cases side by side, and the marker that says it is made and whole."""
+"""What all phantoms share in making a data set: who is in it, cases side by side, and the marker of a whole one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,38 @@ from pathlib import Path
 from typing import TypeVar
 
 from weakseg.catalogue import PHANTOM_VERSIONS
+from weakseg.errors import WeaksegError
+from weakseg.randomness import rng
 
 Fact = TypeVar("Fact")
 MARKER = "PHANTOM.json"
+
+_SHIFTED_FROM = 501
+"""Number of the first case of another scanner and population; lower ones are of the first."""
+
+
+def shuffle_cases(data_seed: int, purpose: str, name: str, cases: int, *, first: int, shifted: bool) -> dict[str, int]:
+    """Names of the cases of a data set, each with its place, 0 to ``cases - 1``, in a shuffled order.
+
+    What holds for the first so many places, such as a grade, then has an exact share.
+
+    Args:
+        data_seed: seed of the data set.
+        purpose: of the order, for :func:`weakseg.randomness.rng`.
+        name: format of the names, given the number of the case.
+        cases: how many.
+        first: number of the first case unless ``shifted``.
+        shifted: from another scanner and population.
+
+    Raises:
+        WeaksegError: ``cases`` is below 1 or above what the numbering holds.
+    """
+    most = _SHIFTED_FROM - first
+    if not 1 <= cases <= most:
+        raise WeaksegError(f"cases is {cases}; choose 1 to {most}")
+    start = _SHIFTED_FROM if shifted else first
+    order = rng(data_seed, purpose, "shifted" if shifted else "").permutation(cases)
+    return {name.format(start + k): int(place) for k, place in enumerate(order)}
 
 
 def write_cases(

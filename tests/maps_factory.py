@@ -1,0 +1,76 @@
+"""Tiny networks and slices to explain, for tests of map methods."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+import torch
+
+from weakseg import catalogue
+from weakseg.config import Config
+from weakseg.data.views import Units
+from weakseg.maps.base import Explained
+from weakseg.networks import freeze, resnet
+from weakseg.plan import build
+from weakseg.randomness import rng
+
+MODALITIES = ["t1", "t1ce", "t2", "flair"]
+ARCHITECTURE = {"blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
+SHAPE = (22, 26)
+POSITIONS = np.array([2, 3, 4, 6, 7])
+DEFAULTS = {
+    name: params
+    for run in build(Config()).of_stage("maps")
+    if run.label.startswith("brats-")
+    for name, params in run.params["methods"].items()
+}
+"""The parameters that the default configuration gives each method for brain MRI."""
+
+
+def network(seed=0):
+    """A frozen tiny ResNet whose batch norms have seen some data; a copy of its own for each caller."""
+    return deepcopy(trained(seed))
+
+
+@cache
+def trained(seed):
+    model = resnet(4, ARCHITECTURE, seed).train()
+    with torch.no_grad():
+        model(torch.from_numpy(rng(seed, "data").normal(size=(16, 4, *SHAPE)).astype(np.float32)))
+    return freeze(model, "cpu")
+
+
+def units(case="a"):
+    """Five slices of noise inside an ellipse that is off the centre."""
+    x, y = np.indices(SHAPE)
+    inside = ((x - 9) / 8) ** 2 + ((y - 14) / 10) ** 2 <= 1
+    foreground = np.stack([inside, inside, inside.T[: SHAPE[0], :].repeat(2, 1)[:, :26] & inside, inside, inside])
+    image = rng(0, "image").normal(size=(5, 4, *SHAPE)).astype(np.float32) * foreground[:, None]
+    affine = np.array([[1.0, 0, 0, -9], [0, 1.5, 0, 4], [0, 0, 4.0, 30], [0, 0, 0, 1]])
+    return Units(image, foreground, POSITIONS, case, affine, (*SHAPE, 9))
+
+
+def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
+    parts = {"units": units(), "network": network(), "untrained": network(1), **changes}
+    return Explained(selected=np.array(selected), channels=MODALITIES, seed=seed, device="cpu", **parts)
+
+
+def explain_of(name):
+    """The function of a method's family, for this method alone: explained -> (M, 1, X, Y)."""
+    explain = import_module(f"weakseg.maps.{catalogue.METHODS[name].family}").explain
+    return lambda task: explain(task, {name: DEFAULTS[name]})[name]
+
+
+def state_of(model):
+    """What a method must leave alone: weights; mode and hooks of every module, and gradients."""
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    facts = [
+        (name, module.training, *(len(getattr(module, kind)) for kind in hooks))
+        for name, module in model.named_modules()
+    ]
+    facts += [(name, weight.requires_grad, weight.grad is None) for name, weight in model.named_parameters()]
+    return tensors, facts
