@@ -69,7 +69,7 @@ rule publish:
         "../envs/weakseg.yaml"
     threads: 1
     params:
-        destination=str(PLAN.destination),
+        destination=lambda wildcards, output: str(Path(output[0]).parent),
         folders=[str(run.folder) for run in PLAN.published_runs],
     shell:
         "python -m weakseg publish --destination {params.destination} {params.folders} > {log} 2>&1"

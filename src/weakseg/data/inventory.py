@@ -60,7 +60,7 @@ def _recorded_digest(pointer: Path, root: Path) -> str:
     if (len(sizes), sum(sizes)) != (number, size):
         raise WeaksegError(
             f"{root}: {len(sizes)} files of {sum(sizes)} bytes, but {pointer.name} says {number} of {size}; "
-            f"run `dvc add {root}` to record the change, or `dvc checkout {pointer}` to undo it"
+            f"run `dvc add {root}` to record the change, or `dvc checkout --force {pointer}` to undo it"
         )
     return str(digest)
 
