@@ -56,4 +56,4 @@ $(SETUP): envs/requirements.lock pyproject.toml
 # Results and environment; raw data and tracked files stay.
 clean:
 	rm -rf .venv .snakemake data/phantoms .pytest_cache .ruff_cache .mypy_cache
-	find results -mindepth 1 -not -name README.md -delete
+	find results -mindepth 1 -not -path results/README.md -delete

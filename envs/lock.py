@@ -15,7 +15,8 @@ TORCH = "torch==2.13.0"
 def freeze() -> list[str]:
     """Install torch first, then everything pyproject.toml names, and return the pins, torch first."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = [name for group in groups for name in group]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip"]

@@ -61,11 +61,6 @@ def command(stage):
     )
 
 
-def records_of(*stages):
-    """The records of all runs of some stages."""
-    return [str(run.record) for stage in stages for run in PLAN.of_stage(stage)]
-
-
 def published():
     """The files that this configuration ends in."""
-    return [str(PLAN.destination / name) for name in planning.PUBLISHED]
+    return [str(path) for path in PLAN.published]

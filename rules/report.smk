@@ -38,9 +38,29 @@ rule figures:
         command("figures")
 
 
+rule models:
+    input:
+        upstream,
+    output:
+        record("models"),
+    log:
+        log_of("models"),
+    benchmark:
+        benchmark_of("models")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=spec,
+    shell:
+        command("models")
+
+
 rule publish:
     input:
-        records_of("collect", "leaderboard", "figures"),
+        [str(run.record) for run in PLAN.published_runs],
     output:
         published(),
     log:
@@ -50,10 +70,6 @@ rule publish:
     threads: 1
     params:
         destination=lambda wildcards, output: str(Path(output[0]).parent),
-        folders=[
-            str(run.folder)
-            for stage in ("collect", "leaderboard", "figures")
-            for run in PLAN.of_stage(stage)
-        ],
+        folders=[str(run.folder) for run in PLAN.published_runs],
     shell:
         "python -m weakseg publish --destination {params.destination} {params.folders} > {log} 2>&1"

@@ -22,15 +22,35 @@ def run_stages(plan: Plan, *stages: str) -> list[Run]:
 
 def snakemake(directory: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Call Snakemake on the repository's workflow in another working directory."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", directory]
+    place = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(directory)]
+    return call(directory, "snakemake", *place, "--cores", "2", *arguments, check=check)
+
+
+def call(directory: Path, *command: str, check: bool = True, timeout: int = 900) -> subprocess.CompletedProcess[str]:
+    """Call a command of this environment in a folder; where the folder is a checkout, on the code that lies in it."""
+    programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    modules = [str(directory / "src"), os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
-        [*map(str, command), "--cores", "2", *arguments],
+        command,
+        cwd=directory,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=900,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PATH": os.pathsep.join(programs),
+            "PYTHONPATH": os.pathsep.join(filter(None, modules)),
+        },
+        timeout=timeout,
         check=False,
     )
     if check:
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return result
+
+
+def commit_all(directory: Path) -> None:
+    """Commit everything that git does not ignore."""
+    call(directory, "git", "add", "--all")
+    author = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
+    call(directory, "git", *author, "commit", "--quiet", "--message", "all")

@@ -58,6 +58,7 @@ STAGES: dict[str, Stage] = {
     "collect": Stage(1, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(1, "weakseg.studies.leaderboard:run"),
     "figures": Stage(2, "weakseg.report.figures:run", ("scores",)),
+    "models": Stage(1, "weakseg.report.models:run"),
 }
 """Every stage, in the order of the workflow."""
 

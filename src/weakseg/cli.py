@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--threads", type=int, default=1)
         stage.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
         stage.set_defaults(command=_stage)
-    publish = commands.add_parser("publish", help="copy tables and figures to their place")
+    publish = commands.add_parser("publish", help="copy tables, figures and models to their place")
     publish.add_argument("--destination", type=Path, required=True)
     publish.add_argument("runs", type=Path, nargs="+", help="run folders to publish from")
     publish.set_defaults(command=_publish)

@@ -22,18 +22,21 @@ RESULTS = Path("results")
 STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
-PUBLISHED = (
-    "scores.parquet",
-    "metrics.json",
-    "tables/leaderboard.csv",
-    "tables/leaderboard.md",
-    "tables/leaderboard.tex",
-    "tables/comparisons.csv",
-    "tables/classifiers.csv",
-    "tables/labels.csv",
-    "figures/overlays.png",
-    "figures/dice.png",
-)
+PUBLISHED = {
+    "collect": ("scores.parquet",),
+    "leaderboard": (
+        "metrics.json",
+        "tables/leaderboard.csv",
+        "tables/leaderboard.md",
+        "tables/leaderboard.tex",
+        "tables/comparisons.csv",
+        "tables/classifiers.csv",
+        "tables/labels.csv",
+    ),
+    "figures": ("figures/overlays.png", "figures/dice.png"),
+    "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
+}
+"""What people look for, by the stage that makes it; `{classifier}` stands for the label of each classifier's run."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,21 @@ class Plan:
 
     @property
     def destination(self) -> Path:
-        """Where tables and figures are published."""
+        """Where tables, figures and models are published."""
         return RESULTS if self.config.name == "default" else RESULTS / self.config.name
+
+    @property
+    def published_runs(self) -> list[Run]:
+        """The runs whose files are published."""
+        return [run for stage in PUBLISHED for run in self.of_stage(stage)]
+
+    @property
+    def published(self) -> list[Path]:
+        """The files that this configuration ends in."""
+        patterns = [name for names in PUBLISHED.values() for name in names]
+        labels = [run.label for run in self.of_stage("classifier")]
+        names = [pattern.format(classifier=label) for pattern in patterns for label in labels]
+        return [self.destination / name for name in dict.fromkeys(names)]
 
     def spec(self, run: Run) -> dict[str, Any]:
         """What a stage needs to run: its parameters and the folders it reads."""
@@ -121,10 +137,11 @@ def build(config: Config) -> Plan:
         labels.append(data["labels"])
         for role in ("preprocess", "truth", "index"):
             overlays[role].append(data[role])
+        trained: list[str] = []
         for seed in config.seeds:
             folds = range(dataset.split.folds)
             networks = [_plan_classifier(plan, name, data, seed, fold) for fold in folds]
-            classifiers += networks
+            trained += networks
             for gate in config.maps.gate:
                 for family, methods in _families(config, dataset).items():
                     maps = [
@@ -134,6 +151,9 @@ def build(config: Config) -> Plan:
                     scores.append(_plan_scores(plan, name, dataset, data, networks, maps, family, gate, seed))
                     if seed == config.seeds[0] and gate == config.maps.gate[0]:
                         overlays["maps"] += maps
+        described = {role: data[role] for role in ("index", "preprocess", "labels")}
+        plan.add("models", name, {}, classifiers=trained, **described)
+        classifiers += trained
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
     board = plan.add("leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=labels)

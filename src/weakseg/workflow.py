@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from snakemake.utils import update_config
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.plan import PHANTOMS, RESULTS, STATE, build
+from weakseg.plan import PHANTOMS, PUBLISHED, RESULTS, STATE, build
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
 
@@ -42,19 +42,33 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def publish(destination: Path, folders: Iterable[Path]) -> None:
-    """Copy the files of runs to where people look for them, each by one rename."""
-    for source, target in _published(destination, folders):
+    """Copy the files of runs to where people look for them, each by one rename; what an earlier plan left goes."""
+    files = _published(destination, folders)
+    for target, source in files.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.partial")
         shutil.copyfile(source, temporary)
         temporary.replace(target)
+    for path in _left_over(destination, files):
+        path.unlink()
 
 
-def _published(destination: Path, folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """Files of runs and where they are published."""
-    for folder in folders:
-        for source in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"):
-            yield source, destination / source.relative_to(folder)
+def _published(destination: Path, folders: Iterable[Path]) -> dict[Path, Path]:
+    """Where the files of runs are published, and where each comes from."""
+    return {
+        destination / source.relative_to(folder): source
+        for folder in folders
+        for source in sorted(folder.rglob("*"))
+        if source.is_file() and source.name != "run.json"
+    }
+
+
+def _left_over(destination: Path, files: Iterable[Path]) -> list[Path]:
+    """Other files in the folders that are published: DVC records these folders whole."""
+    wanted = set(files)
+    folders = {path.relative_to(destination).parts[0] for path in wanted if path.parent != destination}
+    found = (path for folder in folders for path in (destination / folder).rglob("*"))
+    return sorted(path for path in found if path.is_file() and path not in wanted)
 
 
 def verify_published(config: Config) -> str:
@@ -64,14 +78,15 @@ def verify_published(config: Config) -> str:
         WeaksegError: something is not run or not published yet, or belongs to another configuration.
     """
     plan = build(config)
-    runs = [run for stage in ("collect", "leaderboard", "figures") for run in plan.of_stage(stage)]
-    missing = [run.folder for run in runs if not run.record.exists()]
+    missing = [run.folder for run in plan.published_runs if not run.record.exists()]
     if missing:
         raise WeaksegError(f"{missing[0]}: not there yet; run snakemake")
-    files = list(_published(plan.destination, [run.folder for run in runs]))
-    for source, target in files:
+    files = _published(plan.destination, [run.folder for run in plan.published_runs])
+    for target, source in files.items():
         if not target.exists() or target.read_bytes() != source.read_bytes():
             raise WeaksegError(f"{target}: not what this configuration gives; run snakemake again")
+    for path in _left_over(plan.destination, files):
+        raise WeaksegError(f"{path}: this configuration gives no such file; remove it")
     return f"{plan.destination}: {len(files)} files, as planned"
 
 
@@ -100,7 +115,7 @@ def _behind_published_tables() -> set[str]:
         if key in records:
             upstream = json.loads(records[key].read_text())["upstream"].values()
             waiting |= {above for keys in upstream for above in keys} - needed
-    for stage in ("collect", "leaderboard", "figures"):
+    for stage in PUBLISHED:
         for key, path in records.items():
             upstream = json.loads(path.read_text())["upstream"].values()
             if path.parents[1].name == stage and {above for keys in upstream for above in keys} <= needed:

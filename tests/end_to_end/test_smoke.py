@@ -1,6 +1,7 @@
 """The whole way on the smoke phantom, through Snakemake and again inside this process."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tests.end_to_end.conftest import SMOKE
 from tests.runner import run_stages, snakemake
 
 from weakseg import catalogue, plan
+from weakseg.classifiers.resnet import SliceImages, predict
 from weakseg.cli import main
 from weakseg.execution import read_record
 from weakseg.workflow import publish, read_config, verify_published
@@ -28,9 +31,10 @@ def planned(smoke, monkeypatch):
     return plan.build(read_config([SMOKE]))
 
 
-def test_every_file_is_published(smoke):
-    for name in plan.PUBLISHED:
-        assert (smoke / "results" / "smoke" / name).stat().st_size > 0, name
+def test_every_file_is_published(planned):
+    assert len(planned.published) == 10 + 2 * len(planned.of_stage("classifier"))
+    for path in planned.published:
+        assert path.stat().st_size > 0, path
 
 
 def test_leaderboard_has_every_method_at_every_point(smoke):
@@ -82,6 +86,36 @@ def test_published_tables_are_verified(planned, capsys):
     assert main(["verify", "--configfile", str(SMOKE)]) == 1
     assert "leaderboard.csv: not what this configuration gives" in capsys.readouterr().err
     table.write_bytes(content)
+    weights = next(path for path in planned.published if path.suffix == ".safetensors")
+    weights.rename(weights.with_name("renamed.safetensors"))
+    assert main(["verify", "--configfile", str(SMOKE)]) == 1
+    assert f"{weights}: not what this configuration gives" in capsys.readouterr().err
+    weights.with_name("renamed.safetensors").rename(weights)
+
+
+def test_what_another_plan_published_is_no_part_of_this_one(planned, capsys):
+    stray = Path("results/smoke/models/another-seed/README.md")
+    stray.parent.mkdir()
+    stray.write_text("x")
+    assert main(["verify", "--configfile", str(SMOKE)]) == 1
+    assert f"{stray}: this configuration gives no such file; remove it" in capsys.readouterr().err
+    publish(planned.destination, [run.folder for run in planned.published_runs])
+    assert not stray.exists()
+    assert f"{len(planned.published)} files, as planned" in verify_published(read_config([SMOKE]))
+
+
+def test_model_is_loaded_as_its_card_says(planned, monkeypatch):
+    """The code of the card, run beside the weights, gives the logits that the classifier's run wrote down."""
+    classifier = planned.of_stage("classifier")[0]
+    predictions = pd.read_csv(classifier.folder / "predictions.csv")
+    preprocessed = planned.runs[classifier.upstream["preprocess"][0]].folder.absolute()
+    monkeypatch.chdir(planned.destination / "models" / classifier.label)
+    (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    rows = predictions.head(20)
+    logits = predict(names["network"], SliceImages(preprocessed), rows, "cpu")
+    np.testing.assert_allclose(logits, rows["logit"], atol=1e-4)
 
 
 def test_prune_lists_what_no_configuration_uses(planned, capsys):

@@ -4,21 +4,19 @@ import itertools
 
 import pandas as pd
 import pytest
-from tests.runner import snakemake
 
 from weakseg import catalogue, plan
+from weakseg.workflow import read_config
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("benchmark")
-    snakemake(directory)
-    for name in plan.PUBLISHED:
-        assert (directory / "results" / name).stat().st_size > 0, name
+def tables(benchmark):
+    for path in plan.build(read_config()).published:
+        assert (benchmark / path).stat().st_size > 0, path
     names = ("leaderboard", "comparisons", "classifiers", "labels")
-    return {name: pd.read_csv(directory / "results" / "tables" / f"{name}.csv") for name in names}
+    return {name: pd.read_csv(benchmark / "results" / "tables" / f"{name}.csv") for name in names}
 
 
 def test_every_method_at_every_point_over_all_test_cases(tables):

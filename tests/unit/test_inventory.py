@@ -88,13 +88,42 @@ def test_cache_holds_several_folders(root, cache, reads, tmp_path):
     assert len(reads) == 3
 
 
-def test_dvc_pointer_spares_reading(root, cache, reads):
-    (root.parent / "raw.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: raw\n  size: 11\n")
+@pytest.fixture
+def pointer(root):
+    path = root.with_name("raw.dvc")
+    path.write_text("outs:\n- md5: 0123456789abcdef.dir\n  size: 11\n  nfiles: 2\n  hash: md5\n  path: raw\n")
+    return path
+
+
+def test_dvc_pointer_spares_reading(root, cache, reads, pointer):
     assert content_digest(root, cache) == "0123456789abcdef.dir"
     assert reads == []
     assert not cache.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "found"), [("b.nii", b"third!!", "2 files of 12"), (".c", b"", "3 files of 11")]
+)
+def test_pointer_of_other_files_is_refused(root, cache, pointer, name, content, found):
+    (root / name).write_bytes(content)
+    expected = f"raw: {found} bytes, but raw.dvc says 2 of 11; run `dvc add {root}`"
+    with pytest.raises(WeaksegError, match=expected):
+        content_digest(root, cache)
+
+
+@pytest.mark.parametrize("content", ["outs: [", "", "outs: []", "outs:\n- md5: 0123456789abcdef\n  size: 11\n"])
+def test_broken_pointer_is_named(root, cache, pointer, content):
+    pointer.write_text(content)
+    with pytest.raises(WeaksegError, match=r"raw\.dvc: no pointer to a folder as `dvc add` writes it; run it again"):
+        content_digest(root, cache)
+
+
 def test_missing_folder_says_which_key_to_set(tmp_path, cache):
     with pytest.raises(WeaksegError, match=r"nowhere: no such folder; set data\.<data set>\.path"):
         content_digest(tmp_path / "nowhere", cache)
+
+
+def test_missing_folder_with_a_pointer_is_pulled(root, cache, pointer):
+    root.rename(root.with_name("elsewhere"))
+    with pytest.raises(WeaksegError, match=rf"raw: no such folder; run `dvc pull {pointer}`$"):
+        content_digest(root, cache)

@@ -20,13 +20,15 @@ def content_digest(root: Path, cache: Path) -> str:
     Hashes are cached in the file ``cache`` by (path, size, modification time), so that only the first call reads data.
 
     Raises:
-        WeaksegError: ``root`` is no folder.
+        WeaksegError: ``root`` is no folder, or not the one that its pointer stands for.
     """
-    if not root.is_dir():
-        raise WeaksegError(f"{root}: no such folder; set data.<data set>.path, shift_path or healthy_path")
     pointer = root.with_name(root.name + ".dvc")
+    if not root.is_dir():
+        keys = "data.<data set>.path, shift_path or healthy_path"
+        remedy = f"run `dvc pull {pointer}`" if pointer.is_file() else f"set {keys}"
+        raise WeaksegError(f"{root}: no such folder; {remedy}")
     if pointer.is_file():
-        return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
+        return _recorded_digest(pointer, root)
     known: dict[str, str] = json.loads(cache.read_text()) if cache.is_file() else {}
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     stamps = {path: _stamp(path) for path in files}
@@ -41,6 +43,25 @@ def content_digest(root: Path, cache: Path) -> str:
         temporary.replace(cache)
     listing = "\n".join(f"{path.relative_to(root)} {known[stamps[path]]}" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _recorded_digest(pointer: Path, root: Path) -> str:
+    """The md5 that ``dvc add`` recorded, if the number of files and their total size are still as recorded.
+
+    A file that was changed and kept its size is not seen here; ``dvc status`` sees it.
+    """
+    try:
+        (recorded,) = yaml.safe_load(pointer.read_text())["outs"]
+        digest, number, size = recorded["md5"], recorded["nfiles"], recorded["size"]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise WeaksegError(f"{pointer}: no pointer to a folder as `dvc add` writes it; run it again") from error
+    sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
+    if (len(sizes), sum(sizes)) != (number, size):
+        raise WeaksegError(
+            f"{root}: {len(sizes)} files of {sum(sizes)} bytes, but {pointer.name} says {number} of {size}; "
+            f"run `dvc add {root}` to record the change, or `dvc checkout --force {pointer}` to undo it"
+        )
+    return str(digest)
 
 
 def _stamp(path: Path) -> str:

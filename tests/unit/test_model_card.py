@@ -1,0 +1,89 @@
+import copy
+
+import pytest
+import yaml
+
+from weakseg.report.models import card
+
+RECORD = {
+    "label": "kits-slice-resnet-s1-f2",
+    "key": "0123abcd",
+    "params": {
+        "blocks": [1, 1, 1, 1],
+        "width": 16,
+        "stem_stride": 2,
+        "seed": 1,
+        "fold": 2,
+        "training": {
+            "epochs": 20,
+            "patience": 8,
+            "batch_size": 32,
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-2,
+            "augmentation": True,
+        },
+    },
+    "counts": {"labels_used": 500, "training_slices": 400},
+    "packages": {"torch": "2.13.0", "monai": "1.6.1", "numpy": "2.4.0"},
+    "seconds": 12.3,
+    "threads": 4,
+}
+SCORES = {
+    "slices": 50,
+    "positive": 20,
+    "auc": 0.98765,
+    "sensitivity": 0.9,
+    "specificity": 0.8,
+    "plain_auc": {"position": 0.6, "soft_tissue_p99": 0.7},
+}
+METRICS = {"threshold": -0.12345678901234, "roles": {"test": SCORES, "val": {**SCORES, "auc": 0.5}}}
+DATA = {
+    "index": {"dataset": "kits", "roots": ["/home/somebody/kits23"]},
+    "preprocess": {
+        "channels": ["soft_tissue"],
+        "spacing": [0.8, 0.8, 3.0],
+        "size": [400, 320, 200],
+        "windows": {"soft_tissue": [60, 400]},
+        "foreground": "kidneys",
+    },
+    "labels": {"region": "tumour", "min_lesion_mm2": 20},
+}
+
+
+def front_matter(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+@pytest.mark.parametrize("phantom", [True, False])
+def test_phantom_and_real_models_are_told_apart(phantom):
+    text = card(RECORD, METRICS, DATA, phantom)
+    facts = front_matter(text)
+    assert facts["license"] == ("apache-2.0" if phantom else "other")
+    assert {"kits", "phantom" if phantom else "real-data"} <= set(facts["tags"])
+    assert ("phantom model" in text) == phantom
+    assert ("no patient's image was used" in text) == phantom
+    assert "not for clinical use" in text
+
+
+def test_what_the_card_says():
+    text = card(RECORD, METRICS, DATA, phantom=True)
+    for part in (
+        "resampled to 0.8 x 0.8 x 3 mm, cropped or padded to 400 x 320 x 200 voxels",
+        "HU windows (level/width) soft_tissue 60/400",
+        "| seed, fold | 1, 2 |",
+        "| gate threshold | -0.12345678901234:",
+        "500 slices, 400 of them for training",
+        "run `0123abcd` with torch 2.13.0, monai 1.6.1 |",
+    ):
+        assert part in text, part
+    rows = [line for line in text.splitlines() if " 0.900 | 0.800 | 0.700 |" in line]
+    assert rows == [
+        "| validation | 50 | 20 | 0.500 | 0.900 | 0.800 | 0.700 |",
+        "| test | 50 | 20 | 0.988 | 0.900 | 0.800 | 0.700 |",
+    ]
+
+
+def test_where_when_and_how_fast_it_was_made_is_not_in_the_card():
+    other, data = copy.deepcopy(RECORD) | {"seconds": 99.9, "threads": 1}, copy.deepcopy(DATA)
+    data["index"]["roots"] = ["/elsewhere"]
+    assert card(other, METRICS, data, phantom=False) == card(RECORD, METRICS, DATA, phantom=False)
