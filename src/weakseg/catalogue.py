@@ -53,11 +53,11 @@ STAGES: dict[str, Stage] = {
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
     "classifier": Stage(2, "weakseg.classifiers.resnet:run"),
     "maps": Stage(3, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
-    "refinement": Stage(1, "weakseg.refinements:run"),
-    "scores": Stage(2, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
+    "refinement": Stage(2, "weakseg.refinements:run"),
+    "scores": Stage(3, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
     "collect": Stage(1, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(1, "weakseg.studies.leaderboard:run"),
-    "figures": Stage(2, "weakseg.report.figures:run", ("scores",)),
+    "leaderboard": Stage(2, "weakseg.studies.leaderboard:run"),
+    "figures": Stage(3, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(1, "weakseg.report.models:run"),
 }
 """Every stage, in the order of the workflow."""

@@ -15,7 +15,8 @@ from weakseg import catalogue, nifti
 from weakseg.data.grid import read_foreground, resample
 from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
-from weakseg.evaluation.protocol import dice_curve, normalise, oracle_threshold, otsu
+from weakseg.evaluation.histogram import Histogram, best_threshold, histogram, otsu
+from weakseg.evaluation.protocol import normalise
 from weakseg.evaluation.segmentation import Surface, diagonal, overlap
 from weakseg.execution import Context, read_record
 from weakseg.refinements.components import clean
@@ -52,6 +53,11 @@ class Truth:
     spacing: tuple[float, float, float]
     surface: Surface
 
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel."""
+        return float(np.prod(self.spacing)) / 1000
+
 
 def run(context: Context) -> None:
     """Write ``scores.parquet``, one row per case, method, refinement and operating point.
@@ -87,19 +93,20 @@ def _score_set(context: Context, sources: list[Source], cases: pd.DataFrame, rol
     """
     points = context.params["operating_points"]
     tested = list(_tested(sources, cases, role))
-    curves: dict[tuple[str, str], list[NDArray]] = {}
+    histograms: dict[tuple[str, str], list[Histogram]] = {}
     for case, of_fold in tested:
         truth = _truth(context, case)
         if "oracle-set" in points:
             open_lesion(context, context.folder("truth"), case, "oracle-set", context.params["region"])
         for source, method in of_fold:
             relevance = _on_box(context, source, method, case, truth)
-            cuts = {"fixed": FIXED, "label-free": otsu(relevance, truth.foreground)}
+            counts = histogram(relevance, truth.lesion, truth.foreground, truth.voxel_ml)
+            cuts = {"fixed": FIXED, "label-free": otsu(counts)}
             for point in (point for point in points if point in cuts):
                 yield from _rows(context, cases, source, method, role, point, cuts[point], case, relevance, truth)
             if "oracle-set" in points:
-                curves.setdefault((source.chain, method), []).append(dice_curve(relevance, truth.lesion))
-    oracle = {key: oracle_threshold(of_key) for key, of_key in curves.items()}
+                histograms.setdefault((source.chain, method), []).append(counts)
+    oracle = {key: best_threshold(of_key) for key, of_key in histograms.items()}
     opened = context.truth_opened.get("oracle-set", set()) & {case for case, _ in tested}
     for case, of_fold in tested if oracle else ():
         truth = _truth(context, case)
@@ -131,7 +138,6 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """A row for each chain that uses these maps; they differ in whether ``components`` cleans the mask."""
     params = context.params
-    voxel_ml = float(np.prod(truth.spacing)) / 1000
     for chain in (chain for chain, its_maps in params["chains"].items() if its_maps == source.chain):
         predicted = relevance > threshold
         if chain.endswith("components"):
@@ -147,9 +153,9 @@ def _rows(
             "fold": source.fold,
             "threshold": threshold,
             **overlap(predicted, truth.lesion),
-            "hd95_mm": truth.surface.hd95(predicted),
-            "lesion_ml": np.count_nonzero(truth.lesion) * voxel_ml,
-            "predicted_ml": np.count_nonzero(predicted) * voxel_ml,
+            **truth.surface.compare(predicted),
+            "lesion_ml": np.count_nonzero(truth.lesion) * truth.voxel_ml,
+            "predicted_ml": np.count_nonzero(predicted) * truth.voxel_ml,
             "mask_budget": len(source.masks_used),
             "label_budget": _label_budget(context, method, source.fold),
         }
@@ -171,11 +177,11 @@ def _truth(context: Context, case: str) -> Truth:
 
 
 def _on_box(context: Context, source: Source, method: str, case: str, truth: Truth) -> NDArray:
-    """The map in [0, 1] on the box of the truth."""
+    """The map in [0, 1] on the box of the truth, (X, Y, Z) float32, 0 outside the foreground."""
     relevance, affine = nifti.read(source.folder / method / f"{case}.nii.gz")
     if source.chain == "threshold":
         relevance = normalise(relevance, read_foreground(context.folder("preprocess"), case)[0])
-    return resample(relevance, affine, truth.lesion.shape, truth.affine, "linear")
+    return np.where(truth.foreground, resample(relevance, affine, truth.lesion.shape, truth.affine, "linear"), 0)
 
 
 def _label_budget(context: Context, method: str, fold: int) -> int:

@@ -1,11 +1,18 @@
-"""Scores of one predicted mask against the truth, with the policy for empty masks in front."""
+"""Scores of one predicted mask against the truth, with the policy for empty masks in front of each."""
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
+
+TOLERANCE_MM = 2.0
+"""Distance up to which a border counts as right in NSD."""
+
+_ROUNDING_MM = 1e-6
 
 
 def overlap(predicted: NDArray, lesion: NDArray) -> dict[str, float]:
@@ -25,6 +32,43 @@ def overlap(predicted: NDArray, lesion: NDArray) -> dict[str, float]:
     }
 
 
+def volume_errors(predicted: NDArray, lesion: NDArray, voxel_ml: float) -> dict[str, float]:
+    """How far the predicted volume is from the lesion's; 0 is best.
+
+    Args:
+        predicted, lesion: (X, Y, Z) bool.
+        voxel_ml: volume of a voxel.
+
+    Returns:
+        ``volume_error_ml``, signed (too much is positive); ``absolute_volume_error_ml``; and
+        ``relative_volume_error``, the absolute one as a share of the lesion: 0 if both are empty, 1 if the lesion is
+        missed, NaN in a lesion-free case with a prediction, which :func:`false_positives` is for.
+    """
+    lesion_ml = np.count_nonzero(lesion) * voxel_ml
+    error = np.count_nonzero(predicted) * voxel_ml - lesion_ml
+    relative = abs(error) / lesion_ml if lesion_ml else float("nan") if error else 0.0
+    return {"volume_error_ml": error, "absolute_volume_error_ml": abs(error), "relative_volume_error": relative}
+
+
+def false_positives(predicted: NDArray, lesion: NDArray, foreground: NDArray, voxel_ml: float) -> dict[str, float]:
+    """What is predicted where no lesion is: in all slices along Z that show foreground and no lesion; 0 is best.
+
+    Args:
+        predicted, lesion, foreground: (X, Y, Z) bool.
+        voxel_ml: volume of a voxel.
+
+    Returns:
+        ``false_positive_ml``, the volume predicted in those slices, and ``share_touched`` in [0, 1], the share of them
+        with any prediction; NaN if there is no such slice.
+    """
+    free = foreground.any((0, 1)) & ~lesion.any((0, 1))
+    voxels = np.count_nonzero(predicted[..., free], axis=(0, 1))
+    return {
+        "false_positive_ml": float(voxels.sum() * voxel_ml),
+        "share_touched": float(np.mean(voxels > 0)) if free.any() else float("nan"),
+    }
+
+
 def diagonal(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> float:
     """Diagonal of a grid in mm: the HD95 of a miss (373.13 for BraTS)."""
     return float(np.linalg.norm(np.multiply(shape, spacing)))
@@ -33,8 +77,12 @@ def diagonal(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> flo
 class Surface:
     """The border of a lesion, measured once and compared with many predictions.
 
+    A border is made of the voxels of a mask with a face neighbour outside it; each counts once, whatever the area of
+    its free faces. So HD95 and NSD are those of MONAI 1.6 (its NSD without subvoxels, as Seidlitz et al. 2021,
+    arXiv 2111.05408), not those of DeepMind's ``surface-distance``, which weighs by area.
+
     Args:
-        lesion: (X, Y, Z) bool.
+        lesion: (X, Y, Z) bool, cut to a box that holds it and every prediction.
         spacing: voxel size in mm.
         miss: HD95 in mm if one of the masks is empty, so that a miss never helps.
     """
@@ -43,34 +91,66 @@ class Surface:
         self.spacing, self.miss = spacing, miss
         self.border = border(lesion)
         self.points = np.argwhere(self.border) * spacing
-        self.distance = ndimage.distance_transform_edt(~self.border, sampling=spacing) if len(self.points) else None
 
-    def hd95(self, predicted: NDArray) -> float:
-        """95th percentile Hausdorff distance in mm: the larger of both directions, between border voxels.
+    @cached_property
+    def distance(self) -> NDArray:
+        """Distance of each voxel to the border, (X, Y, Z) in mm."""
+        return ndimage.distance_transform_edt(~self.border, sampling=self.spacing)
 
-        Both empty: 0. One empty: ``miss``.
+    def compare(self, predicted: NDArray, tolerance_mm: float = TOLERANCE_MM) -> dict[str, float]:
+        """HD95 and normalised surface Dice of a prediction (X, Y, Z) bool.
+
+        Returns:
+            ``hd95_mm``, the larger of both directions' 95th percentiles of the distance between border voxels, in mm,
+            smaller is better; and ``nsd`` in [0, 1], larger is better, the share of both borders' voxels within the
+            tolerance of the other border (Nikolov et al. 2021, 10.2196/26151, with border voxels for surface area).
+            Both empty: 0 and 1. One empty: ``miss`` and 0.
         """
-        if not predicted.any() and self.distance is None:
-            return 0.0
-        if not predicted.any() or self.distance is None:
-            return self.miss
+        if not predicted.any() and not len(self.points):
+            return {"hd95_mm": 0.0, "nsd": 1.0}
+        if not predicted.any() or not len(self.points):
+            return {"hd95_mm": self.miss, "nsd": 0.0}
         other = border(predicted)
-        nearest, _ = cKDTree(np.argwhere(other) * self.spacing).query(self.points)
-        return float(max(np.percentile(self.distance[other], 95), np.percentile(nearest, 95)))
+        to_lesion = self.distance[other]
+        to_predicted, _ = cKDTree(np.argwhere(other) * self.spacing).query(self.points)
+        # The last digit of a distance must not decide whether it is within.
+        within = sum(np.count_nonzero(d <= tolerance_mm + _ROUNDING_MM) for d in (to_lesion, to_predicted))
+        return {
+            "hd95_mm": float(max(np.percentile(to_lesion, 95), np.percentile(to_predicted, 95))),
+            "nsd": within / (len(to_lesion) + len(to_predicted)),
+        }
 
 
-def hd95(predicted: NDArray, lesion: NDArray, spacing: tuple[float, float, float]) -> float:
-    """HD95 in mm of two masks (X, Y, Z) bool; one empty gives the diagonal of their grid. See :class:`Surface`."""
-    return Surface(lesion, spacing, diagonal(lesion.shape, spacing)).hd95(predicted)
+def compare_surfaces(
+    predicted: NDArray, lesion: NDArray, spacing: tuple[float, float, float], tolerance_mm: float = TOLERANCE_MM
+) -> dict[str, float]:
+    """HD95 and NSD of two masks (X, Y, Z) bool; a miss costs the diagonal of their grid. See :meth:`Surface.compare`.
+
+    For many predictions of one lesion, a :class:`Surface` is faster.
+    """
+    both = box_of(predicted | lesion)
+    return Surface(lesion[both], spacing, diagonal(lesion.shape, spacing)).compare(predicted[both], tolerance_mm)
 
 
 def border(mask: NDArray) -> NDArray:
-    """Voxels of a mask (X, Y, Z) with a face neighbour outside it."""
-    inside = np.pad(mask, 1)
+    """Voxels of a mask (X, Y, Z) with a face neighbour outside it; the grid's end counts as outside."""
+    box = box_of(mask)
+    inside = np.pad(mask[box], 1)
     core = inside[1:-1, 1:-1, 1:-1].copy()
     for axis in range(3):
-        for step in (0, 2):
+        for step in (slice(None, -2), slice(2, None)):
             cut = [slice(1, -1)] * 3
-            cut[axis] = slice(step, step + mask.shape[axis])
+            cut[axis] = step
             core &= inside[tuple(cut)]
-    return mask & ~core
+    found = np.zeros_like(mask)
+    found[box] = mask[box] & ~core
+    return found
+
+
+def box_of(mask: NDArray) -> tuple[slice, ...]:
+    """The smallest box around a mask (X, Y, Z) bool, as a slice for each axis; of no extent if the mask is empty."""
+    box = []
+    for axis in range(mask.ndim):
+        occupied = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0))
+    return tuple(box)

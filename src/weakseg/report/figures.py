@@ -19,7 +19,8 @@ from weakseg.data.grid import image_file, read_foreground
 from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
 from weakseg.evaluation.collect import ROW_KEY
-from weakseg.evaluation.protocol import normalise, otsu
+from weakseg.evaluation.histogram import histogram, otsu
+from weakseg.evaluation.protocol import normalise
 from weakseg.execution import Context, read_record
 from weakseg.report import style
 from weakseg.studies.leaderboard import patient_means
@@ -188,7 +189,10 @@ def _pictures(context: Context, index: Path) -> list[Picture]:
                 channel,
                 lesion[..., position],
                 {name: volume[..., position] for name, volume in volumes.items()},
-                {name: otsu(volume, foreground) for name, volume in volumes.items()},
+                {
+                    name: otsu(histogram(volume, lesion, foreground, float(np.prod(spacing)) / 1000))
+                    for name, volume in volumes.items()
+                },
                 spacing[1] / spacing[0],
             )
         )
