@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from weakseg import catalogue, plan
@@ -22,6 +23,8 @@ FILTERS = [
     ("area", "inverse"),
 ]
 """Filters that need no heat map; see :mod:`weakseg.studies.sneak_attack.filters`."""
+OF_MASKS = ("truth", "truth-area")
+"""Those that are made from masks."""
 
 
 def build_all(config: Config) -> dict[str, Plan]:
@@ -44,58 +47,59 @@ def sneak_attack(config: Config) -> Plan:
     if study is None:
         return planned
     name: str = study.dataset or next(iter(config.datasets))
-    dataset = config.datasets[name]
-    data = plan.plan_data(planned, name, dataset)
+    region = config.datasets[name].region
+    data = plan.plan_data(planned, name, config.datasets[name])
     images = {role: data[role] for role in ("index", "preprocess", "labels")}
-    masks = planned.add(
-        "sneak_masks",
-        name,
-        {"region": dataset.region, "data_seed": config.data_seed, "fold": FOLD},
-        **images,
-        truth=data["truth"],
-    )
-    filters = [*FILTERS, *itertools.product(study.methods, ("hard", "soft", "inverse"))]
-    classifiers, maps, retrained = [], [], []
-    for architecture in study.architectures:
+    drawing = {"region": region, "data_seed": config.data_seed, "fold": FOLD}
+    masks = planned.add("sneak_masks", name, drawing, **images, truth=data["truth"])
+    originals: list[str] = []
+    maps: list[str] = []
+    retrained: list[str] = []
+    for architecture, seed in itertools.product(study.architectures, study.seeds):
         network = _network(config, study, architecture)
-        for seed in study.seeds:
-            label = f"{name}-slice-{architecture}-s{seed}"
-            original = plan.plan_classifier(planned, name, data, network, seed, FOLD)
-            settings = {"seed": seed, "fold": FOLD}
-            explaining = {
-                **settings,
-                "methods": _methods(config, study, architecture),
-                "min_foreground_mm2": config.views.slice.min_foreground_mm2,
-            }
-            heat = planned.add("sneak_maps", label, explaining, **images, classifier=original)
-            classifiers.append(original)
-            maps.append(heat)
-            for filtered_by, kept in filters:
-                upstream = {"maps": heat} if filtered_by in study.methods else {}
-                if filtered_by in ("truth", "truth-area"):
-                    upstream = {"masks": masks}
-                filtering = {"filter": filtered_by, "kept": kept, "keep": study.keep}
-                for shown in ("image", "filter"):
-                    # The image with its whole foreground is the original, whose classifier is there already.
-                    if (filtered_by, shown) != ("foreground", "image"):
-                        params = {**network, **settings, **filtering, "shown": shown}
-                        place = f"{label}-{filtered_by}-{kept}-{shown}"
-                        retrained.append(planned.add("sneak_classifier", place, params, **images, **upstream))
+        original = plan.plan_classifier(planned, name, data, network, seed, FOLD)
+        methods = _methods(config, study, architecture)
+        explaining = {
+            "methods": methods,
+            "min_foreground_mm2": config.views.slice.min_foreground_mm2,
+            "seed": seed,
+            "fold": FOLD,
+        }
+        label = f"{name}-slice-{architecture}-s{seed}"
+        heat = planned.add("sneak_maps", label, explaining, **images, classifier=original)
+        training = {**network, "seed": seed, "fold": FOLD, "keep": study.keep}
+        retrained += _plan_retraining(planned, label, training, images, list(methods), heat, masks)
+        originals.append(original)
+        maps.append(heat)
     reading = {
+        **study.model_dump(include={"thresholds", "val_patients", "draws"}),
         "data_seed": config.data_seed,
         "bootstrap": config.protocol.bootstrap,
-        "methods": study.methods,
-        "keep": study.keep,
-        "thresholds": study.thresholds,
-        "val_patients": study.val_patients,
-        "draws": study.draws,
         "fold": FOLD,
     }
-    planned.add(
-        "sneak_tables", name, reading, **images, masks=masks, maps=maps, classifiers=classifiers, retrained=retrained
-    )
+    results = {"classifiers": originals, "maps": maps, "retrained": retrained}
+    planned.add("sneak_tables", name, reading, **images, masks=masks, **results)
     plan.check_truth_access(planned)
     return planned
+
+
+def _plan_retraining(
+    planned: Plan,
+    label: str,
+    training: dict[str, Any],
+    images: dict[str, str],
+    methods: Sequence[str],
+    maps: str,
+    masks: str,
+) -> Iterator[str]:
+    """A classifier for each filter on the image, and one that is shown the filter alone; each reads what it needs."""
+    for chosen, kept in [*FILTERS, *itertools.product(methods, ("hard", "soft", "inverse"))]:
+        source = {"maps": maps} if chosen in methods else {"masks": masks} if chosen in OF_MASKS else {}
+        for shown in ("image", "filter"):
+            # The image with its whole foreground is the original, whose classifier is there already.
+            if (chosen, shown) != ("foreground", "image"):
+                params = {**training, "filter": chosen, "kept": kept, "shown": shown}
+                yield planned.add("sneak_classifier", f"{label}-{chosen}-{kept}-{shown}", params, **images, **source)
 
 
 def _network(config: Config, study: SneakAttackConfig, architecture: str) -> dict[str, Any]:
@@ -115,5 +119,11 @@ def _network(config: Config, study: SneakAttackConfig, architecture: str) -> dic
 def _methods(config: Config, study: SneakAttackConfig, architecture: str) -> dict[str, dict[str, Any]]:
     """Parameters of the methods; the layer of a ResNet becomes the one of the same size in another architecture."""
     layers = catalogue.ARCHITECTURES[architecture].layers
-    configured = config.maps.methods.model_dump()
-    return {name: {"layer": layers[configured[name]["layer"]]} if name in configured else {} for name in study.methods}
+    methods: dict[str, dict[str, Any]] = {}
+    for name in study.methods:
+        configured = getattr(config.maps.methods, name, None)
+        if configured is not None:
+            methods[name] = {"layer": layers[configured.layer]}
+        elif catalogue.METHODS[name].null:
+            methods[name] = {}
+    return methods

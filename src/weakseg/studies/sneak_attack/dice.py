@@ -55,7 +55,7 @@ def dice_table(context: Context, patients: pd.Series) -> pd.DataFrame:
     for folder in context.upstream["maps"]:
         record = read_record(folder)
         architecture = record["label"].split("-")[2]
-        for method in params["methods"]:
+        for method in record["params"]["methods"]:
             val, test = (_curves(context, folder / method, role, patients) for role in ("val", "test"))
             for point, threshold, budget, dice in _points(val, test, params):
                 parts.append(

@@ -59,7 +59,7 @@ def _draw_aucs(axis: Axes, rows: pd.DataFrame) -> None:
         Line2D([], [], marker="o", color=IMAGE, label="image behind the filter"),
         Line2D([], [], marker="o", color=ALONE, label="filter alone"),
     ]
-    axis.legend(handles=handles, loc="lower left")
+    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def _draw_dice(axis: Axes, rows: pd.DataFrame) -> None:

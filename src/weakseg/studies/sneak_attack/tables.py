@@ -33,7 +33,7 @@ def run(context: Context) -> None:
     judged = pd.DataFrame(
         {"architecture": architecture, **verdict}
         for architecture, rows in aucs.groupby("architecture", sort=False)
-        for verdict in verdicts(rows.set_index(FILTER), params["methods"])
+        for verdict in verdicts(rows.set_index(FILTER))
     )
     dice = dice_table(context, cases["patient"])
     tested = cases[f"role_f{params['fold']}"] == "test"

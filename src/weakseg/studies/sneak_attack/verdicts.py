@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ MARGIN = 0.02
 """How much below the original's AUC that of the truth filter may lie."""
 
 
-def verdicts(aucs: pd.DataFrame, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
+def verdicts(aucs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The verdicts on one architecture: ``claim``, ``method``, ``verdict`` (yes or no) and ``because``, the numbers.
 
     - Predictions depend mainly on the lesion, if AUC(truth) >= AUC(original) - :data:`MARGIN` and AUC(inverse truth) is
@@ -24,7 +24,6 @@ def verdicts(aucs: pd.DataFrame, methods: Sequence[str]) -> Iterator[dict[str, A
     Args:
         aucs: indexed by (filter, kept): ``auc``, ``low``, ``high`` of the image behind the filter; ``alone`` of the
             filter alone; ``added``, ``added_low``, ``added_high`` of the difference between the two.
-        methods: those with heat maps.
     """
     original, truth = aucs.loc[("foreground", "hard")], aucs.loc[("truth", "hard")]
     without, control = aucs.loc[("truth", "inverse")], aucs.loc[("truth-area", "inverse")]
@@ -37,7 +36,7 @@ def verdicts(aucs: pd.DataFrame, methods: Sequence[str]) -> Iterator[dict[str, A
         f"inverse truth {_interval(without)}, inverse area-matched random {_interval(control)}",
         "caution": _caution(truth, "truth"),
     }
-    for method in methods:
+    for method in (name for name, kept in aucs.index if kept == "soft"):
         dark = aucs.loc[(method, "inverse")]
         contributes = dark["low"] > 0.5 and dark["added_low"] > 0
         yield {
