@@ -36,6 +36,7 @@ def verdicts(aucs: pd.DataFrame) -> Iterator[dict[str, Any]]:
         f"inverse truth {_interval(without)}, inverse area-matched random {_interval(control)}",
         "caution": _caution(truth, "truth"),
     }
+    # Heat maps alone have soft filters.
     for method in (name for name, kept in aucs.index if kept == "soft"):
         dark = aucs.loc[(method, "inverse")]
         contributes = dark["low"] > 0.5 and dark["added_low"] > 0
