@@ -37,7 +37,7 @@ PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 
 
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
-        1, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
+        2, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
     ),
     "index": Stage(
         2,
@@ -46,12 +46,12 @@ STAGES: dict[str, Stage] = {
     ),
     # Organs come from the publisher's masks with the lesion filled in: no purpose is needed, but rows say `anatomy`.
     "anatomy": Stage(2, "weakseg.data.anatomy:run"),
-    "preprocess": Stage(3, "weakseg.data.preprocess:run"),
+    "preprocess": Stage(4, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
-    "classifier": Stage(3, "weakseg.classifiers.resnet:run"),
+    "classifier": Stage(4, "weakseg.classifiers.resnet:run"),
     "maps": Stage(4, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
     "refinement": Stage(2, "weakseg.refinements:run"),
     "scores": Stage(3, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),

@@ -74,6 +74,8 @@ class IntensityConfig(Section):
     )
 
 
+_MIN_LESION = "A slice is labelled lesion from this area on; smaller lesions leave it without a label."
+
 Window = tuple[float, Annotated[float, Field(gt=0)]]
 
 
@@ -95,9 +97,7 @@ class DatasetConfig(Section):
     size: tuple[Positive, Positive, Positive] | None = Field(
         None, description="Voxels along X, Y, Z to crop or pad to, around the foreground; null keeps the grid."
     )
-    min_lesion_mm2: Annotated[float, Field(ge=0)] = Field(
-        20, description="A slice is labelled lesion from this area on; smaller lesions leave it without a label."
-    )
+    min_lesion_mm2: Annotated[float, Field(ge=0)] = Field(20, description=_MIN_LESION)
     max_dropped: Share = Field(0.15, description="Largest share of lesion slices that may fall below `min_lesion_mm2`.")
     supervoxels: SupervoxelConfig = SupervoxelConfig()
     intensity: IntensityConfig = IntensityConfig()
@@ -175,8 +175,9 @@ class InstanceConfig(CTConfig):
         min_length=1,
         description="Channels: level and width in HU of each, scaled to [-4, 4].",
     )
+    min_lesion_mm2: Annotated[float, Field(ge=0)] = Field(40, description=_MIN_LESION)
     intensity: IntensityConfig = IntensityConfig(channel="brain")
-    phantom: PhantomConfig = PhantomConfig(shape=(64, 64, 30))
+    phantom: PhantomConfig = PhantomConfig(shape=(96, 96, 30))
 
 
 class KitsConfig(CTConfig):
@@ -196,8 +197,9 @@ class KitsConfig(CTConfig):
         min_length=1,
         description="Channels: level and width in HU of each, scaled to [-4, 4].",
     )
+    min_lesion_mm2: Annotated[float, Field(ge=0)] = Field(150, description=_MIN_LESION)
     intensity: IntensityConfig = IntensityConfig(channel="soft_tissue", sign=-1, floor=-1.2)
-    phantom: PhantomConfig = PhantomConfig(shape=(80, 64, 40))
+    phantom: PhantomConfig = PhantomConfig(shape=(120, 96, 40))
 
     @model_validator(mode="after")
     def _healthy(self) -> KitsConfig:
@@ -232,7 +234,7 @@ class ViewsConfig(Section):
 
 
 class TrainingConfig(Section):
-    epochs: Positive = Field(20, description="Most epochs.")
+    epochs: Positive = Field(30, description="Most epochs.")
     patience: Positive = Field(8, description="Epochs without a better validation AUC after which training stops.")
     batch_size: Positive = Field(32, description="Slices per step.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak of the one-cycle schedule of AdamW.")

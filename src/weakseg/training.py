@@ -108,32 +108,38 @@ def _save(path: Path, content: dict[str, Any]) -> None:
 
 
 def augment(images: Tensor, draws: NDArray) -> Tensor:
-    """Flip left-right, rotate, scale, shift, and change contrast and noise of slices.
+    """Flip, rotate, scale, shift, and change contrast and noise of slices.
+
+    Widely, since there are few patients: what tells slices apart should hold at any pose.
 
     Args:
         images: (N, C, X, Y), 0 outside the foreground.
-        draws: (N, 7 + 2 C) standard uniform numbers, one row an image.
+        draws: (N, 8 + 2 C) standard uniform numbers, one row an image.
 
     Returns:
-        (N, C, X, Y): rotated by up to 11 degrees, scaled by 0.9 to 1.1, shifted by up to 5 % of the field of view; per
-        channel gain 0.85 to 1.15 and offset up to 0.15; noise of standard deviation up to 0.1 in the foreground.
+        (N, C, X, Y): flipped along X, Y, both or not, rotated by up to 29 degrees, scaled by 0.75 to 1.25, shifted by
+        up to 5 % of the field of view; per channel gain 0.85 to 1.15 and offset up to 0.15; noise of standard deviation
+        up to 0.1 in the foreground.
     """
     uniform = torch.as_tensor(draws, dtype=images.dtype)
     signed = 2 * uniform - 1
-    flip = torch.where(uniform[:, 0] < 0.5, -1.0, 1.0)
-    angle, scale = 0.2 * signed[:, 1], 1 + 0.1 * signed[:, 2]
+    flip_x, flip_y = (torch.where(uniform[:, column] < 0.5, -1.0, 1.0) for column in (0, 7))
+    angle, scale = 0.5 * signed[:, 1], 1 + 0.25 * signed[:, 2]
     shift = 0.1 * signed[:, 3:5]  # the field of view is 2 wide in these coordinates
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     # Coordinates run from -1 to 1 along either axis: without their ratio a rotation would shear. grid_sample's first
     # coordinate is the last axis (Y), so the flip of X acts on the second one.
     ratio = images.shape[2] / images.shape[3]
-    rows = [cos, -sin * ratio, shift[:, 0]], [sin / ratio * flip, cos * flip, shift[:, 1]]
+    rows = (
+        [cos * flip_y, -sin * ratio * flip_y, shift[:, 0]],
+        [sin / ratio * flip_x, cos * flip_x, shift[:, 1]],
+    )
     theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     channels = images.shape[1]
-    gain = 1 + 0.15 * signed[:, 7 : 7 + channels, None, None]
-    offset = 0.15 * signed[:, 7 + channels :, None, None]
+    gain = 1 + 0.15 * signed[:, 8 : 8 + channels, None, None]
+    offset = 0.15 * signed[:, 8 + channels :, None, None]
     generator = torch.Generator().manual_seed(int(draws[0, 5] * 2**53))
     noise = torch.randn(moved.shape, generator=generator) * (0.1 * uniform[:, 6, None, None, None])
     return torch.where(moved != 0, moved * gain + offset + noise, moved)

@@ -143,7 +143,7 @@ def test_tumour_adjoins_the_kidney_and_has_a_size_that_kits_has(with_tumour: lis
 
 
 def test_tissues_have_their_attenuation() -> None:
-    cases = _make("a", "b", lesion=True, shape=abdomen_ct.SHAPE)
+    cases = _make("a", "b", lesion=True, shape=(80, 64, 40))
     for case in cases:
         image = case.image
         assert image.dtype == np.int16
@@ -173,7 +173,7 @@ def test_tumours_are_darker_than_kidneys_and_cysts_darker_yet(
 def test_cortex_is_brighter_than_medulla_but_not_in_the_shifted_phase() -> None:
     ratios = {}
     for shifted in (False, True):
-        (case,) = _make("a", lesion=False, shifted=shifted, shape=abdomen_ct.SHAPE)
+        (case,) = _make("a", lesion=False, shifted=shifted, shape=(80, 64, 40))
         kidney = case.segmentation == KIDNEY
         depth = ndimage.distance_transform_edt(kidney, nifti.spacing_of(case.affine))
         cortex = np.percentile(case.image[kidney & (depth > 4) & (depth < 9)], 75)

@@ -151,7 +151,7 @@ class TrainingBatches:
             rows = self.rows.iloc[chosen]
             inputs = torch.from_numpy(self.images.batch(rows))
             if self.params["training"]["augmentation"]:
-                inputs = augment(inputs, draws.random((len(rows), 7 + 2 * inputs.shape[1])))
+                inputs = augment(inputs, draws.random((len(rows), 8 + 2 * inputs.shape[1])))
             yield inputs, torch.from_numpy(rows["label"].to_numpy(np.float32))
 
 

@@ -8,13 +8,12 @@ from scipy import ndimage
 
 BONE_HU, FAT_HU, AIR_HU = 150.0, -20.0, -300.0
 SKULL_GAP_MM = 6.0
-"""Half the width of the gaps in a slice's ring of bone that are closed."""
+"""Gaps in a slice's ring of bone are closed with a disc of this radius."""
 NECK_MM = 3.0
-"""Half the width of a passage through the bone that parts the brain from what lies beyond."""
+"""A passage through the bone is no part of the brain if a disc of this radius does not fit through."""
 AROUND_ORGAN_MM = 10.0
 
 _SLAB = 32  # slices
-_IN_PLANE = ndimage.generate_binary_structure(2, 1)[..., None]
 
 
 def nonzero(image: NDArray) -> NDArray:
@@ -41,15 +40,32 @@ def brain(hu: NDArray, spacing: tuple[float, float, float]) -> NDArray:
         hu: (X, Y, Z) in HU.
         spacing: voxel size in mm.
     """
-    bone = hu > BONE_HU
-    gap = max(1, round(SKULL_GAP_MM / spacing[0]))
-    padded = np.pad(bone, [(gap, gap), (gap, gap), (0, 0)])
-    closed = ndimage.binary_closing(padded, _IN_PLANE, iterations=gap)[gap:-gap, gap:-gap]
-    soft = _filled(closed) & ~bone & (hu > FAT_HU)
-    # What hangs on it by a thin neck, such as an orbit, is cut off; then its own edge is grown back.
-    neck = max(1, round(NECK_MM / spacing[0]))
-    core = _largest(ndimage.binary_opening(soft, _IN_PLANE, iterations=neck))
-    return _filled(ndimage.binary_dilation(core, _IN_PLANE, iterations=neck, mask=soft))
+    pixel = spacing[:2]
+    gap, neck = max(SKULL_GAP_MM, *pixel), max(NECK_MM, *pixel)
+    margin = int(gap / min(pixel)) + 1  # the closing needs room beyond the edge
+    soft, core = np.empty_like(hu, dtype=bool), np.empty_like(hu, dtype=bool)
+    for z in range(hu.shape[2]):
+        bone = hu[..., z] > BONE_HU
+        skull = _eroded(_dilated(np.pad(bone, margin), gap, pixel), gap, pixel)[margin:-margin, margin:-margin] | bone
+        soft[..., z] = ndimage.binary_fill_holes(skull) & ~bone & (hu[..., z] > FAT_HU)
+        # What hangs on it by a narrow passage, such as an orbit, is cut off; then its own edge is grown back.
+        core[..., z] = _dilated(_eroded(soft[..., z], neck, pixel), neck, pixel)
+    core = _largest(core)
+    for z in range(hu.shape[2]):
+        soft[..., z] &= _dilated(core[..., z], neck, pixel)
+    return _filled(_largest(soft))
+
+
+def _dilated(plane: NDArray, radius: float, pixel: tuple[float, ...]) -> NDArray:
+    """A mask (X, Y) and all within a radius in mm of it."""
+    if not plane.any():
+        return plane
+    near: NDArray = ndimage.distance_transform_edt(~plane, sampling=pixel) <= radius
+    return near
+
+
+def _eroded(plane: NDArray, radius: float, pixel: tuple[float, ...]) -> NDArray:
+    return ~_dilated(~plane, radius, pixel)
 
 
 def around(organ: NDArray, spacing: tuple[float, float, float]) -> NDArray:

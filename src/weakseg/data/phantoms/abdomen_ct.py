@@ -36,7 +36,7 @@ from weakseg.errors import WeaksegError
 from weakseg.randomness import rng
 
 KIDNEY, TUMOUR, CYST = 1, 2, 3
-SHAPE = (80, 64, 40)
+SHAPE = (120, 96, 40)
 FIELD_OF_VIEW = (360.0, 288.0, 200.0)  # mm
 TUMOUR_FREE_SHARE = 0.2
 

@@ -30,7 +30,7 @@ from weakseg.data.phantoms.writing import mark, shuffle_cases, write_cases
 from weakseg.errors import WeaksegError
 from weakseg.randomness import rng
 
-SHAPE = (64, 64, 30)
+SHAPE = (96, 96, 30)
 LESION_FREE_SHARE = 0.2
 _COARSEST_MM = 10.0  # mm; beyond it the skull no longer makes a closed ring
 
