@@ -12,10 +12,16 @@ include: "rules/classifiers.smk"
 include: "rules/maps.smk"
 include: "rules/refinements.smk"
 include: "rules/scores.smk"
+include: "rules/studies.smk"
 include: "rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        published(),
+        published("all"),
+
+
+rule sneak_attack:
+    input:
+        published("sneak_attack"),

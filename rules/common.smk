@@ -1,4 +1,4 @@
-# Functions only: the plan of this configuration, and what rules look up in it by the key in their paths.
+# Functions only: the plans of this configuration, and what rules look up in it by the key in their paths.
 import os
 import sys
 from pathlib import Path
@@ -8,12 +8,15 @@ from snakemake.exceptions import WorkflowError
 from weakseg import plan as planning
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
+from weakseg.studies.plans import build_all
 
 try:
-    PLAN = planning.build(load(config, workflow.overwrite_configfiles or []))
+    PLANS = build_all(load(config, workflow.overwrite_configfiles or []))
 except WeaksegError as error:
     raise WorkflowError(str(error)) from None
-PLAN.write_specs()
+for plan in PLANS.values():
+    plan.write_specs()
+RUNS = {key: run for plan in PLANS.values() for key, run in plan.runs.items()}
 
 # Jobs run this checkout in the Python that runs Snakemake, or in the one that `--sdm conda` puts in front of it.
 os.environ.update(
@@ -45,7 +48,8 @@ def benchmark_of(stage):
 
 def upstream(wildcards):
     """The records of all runs that a run reads."""
-    return [str(run.record) for run in PLAN.upstream_runs(PLAN.runs[wildcards.key])]
+    keys = [key for keys in RUNS[wildcards.key].upstream.values() for key in keys]
+    return [str(RUNS[key].record) for key in keys]
 
 
 def spec(wildcards):
@@ -61,6 +65,22 @@ def command(stage):
     )
 
 
-def published():
-    """The files that this configuration ends in."""
-    return [str(path) for path in PLAN.published]
+def published(target):
+    """The files that a target ends in."""
+    return [str(path) for path in PLANS[target].published]
+
+
+def publishing(target):
+    """The records of the runs that a target publishes from."""
+    return [str(run.record) for run in PLANS[target].published_runs]
+
+
+def publish_command(target):
+    """The command that publishes a target; what the others publish stays."""
+    plan = PLANS[target]
+    kept = [name for other in PLANS if other != target for name in published(other)]
+    folders = [str(run.folder) for run in plan.published_runs]
+    return " ".join(
+        ["python -m weakseg publish --destination", str(plan.destination), *folders]
+        + (["--keep", *kept] if kept else [])
+    )

@@ -60,16 +60,15 @@ rule models:
 
 rule publish:
     input:
-        [str(run.record) for run in PLAN.published_runs],
+        publishing("all"),
     output:
-        published(),
+        published("all"),
     log:
-        f"{planning.RESULTS}/logs/publish/{PLAN.config.name}.log",
+        f"{planning.RESULTS}/logs/publish/{PLANS['all'].config.name}.log",
     conda:
         "../envs/weakseg.yaml"
     threads: 1
     params:
-        destination=lambda wildcards, output: str(Path(output[0]).parent),
-        folders=[str(run.folder) for run in PLAN.published_runs],
+        command=publish_command("all"),
     shell:
-        "python -m weakseg publish --destination {params.destination} {params.folders} > {log} 2>&1"
+        "{params.command} > {log} 2>&1"

@@ -18,7 +18,7 @@ from weakseg.plan import build
 from weakseg.randomness import rng
 
 MODALITIES = ["t1", "t1ce", "t2", "flair"]
-ARCHITECTURE = {"blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
+ARCHITECTURE = {"architecture": "resnet", "blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
 SHAPE = (22, 26)
 POSITIONS = np.array([2, 3, 4, 6, 7])
 DEFAULTS = {

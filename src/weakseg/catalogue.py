@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["labels", "scores", "oracle-set"]
+Purpose = Literal["labels", "scores", "oracle-set", "sneak_attack"]
 
 FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores")
 """Masks opened for these do not count towards a row's mask budget: labels have a budget of their own."""
@@ -51,14 +51,19 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
-    "classifier": Stage(3, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(3, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "classifier": Stage(4, "weakseg.classifiers.resnet:run"),
+    "maps": Stage(4, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
     "refinement": Stage(2, "weakseg.refinements:run"),
     "scores": Stage(3, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
     "collect": Stage(1, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(2, "weakseg.studies.leaderboard:run"),
     "figures": Stage(3, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(1, "weakseg.report.models:run"),
+    # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
+    "sneak_maps": Stage(1, "weakseg.studies.sneak_attack.maps:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "sneak_masks": Stage(1, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(1, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(1, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 
@@ -94,6 +99,39 @@ METHODS: dict[str, Method] = {
         Method("intensity", "nulls", "bright voxels", "weakseg", null=True),
         Method("untrained", "nulls", "CAM of an untrained network", "Adebayo et al. 2018, arXiv 1810.03292", null=True),
     )
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network of slice classifiers.
+
+    Attributes:
+        title: how figures and pages call it.
+        citation: its source.
+        layers: its modules after 4, 8, 16 and 32-fold reduction, by the names that they have in a ResNet.
+    """
+
+    title: str
+    citation: str
+    layers: dict[str, str]
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet": Architecture(
+        "ResNet", "He et al. 2016, arXiv 1512.03385", {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
+    ),
+    "densenet": Architecture(
+        "DenseNet",
+        "Huang et al. 2017, arXiv 1608.06993",
+        {f"layer{stage}": f"features.denseblock{stage}" for stage in range(1, 5)},
+    ),
+    # Its seven stages end in the same four sizes.
+    "efficientnet": Architecture(
+        "EfficientNet",
+        "Tan & Le 2019, arXiv 1905.11946",
+        {"layer1": "_blocks.1", "layer2": "_blocks.2", "layer3": "_blocks.4", "layer4": "_blocks.6"},
+    ),
 }
 
 

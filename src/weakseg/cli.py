@@ -35,8 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="copy tables, figures and models to their place")
     publish.add_argument("--destination", type=Path, required=True)
     publish.add_argument("runs", type=Path, nargs="+", help="run folders to publish from")
+    publish.add_argument("--keep", type=Path, nargs="+", default=[], help="files of other targets, to leave there")
     publish.set_defaults(command=_publish)
-    plan = commands.add_parser("plan", help="list the runs that a configuration asks for")
+    plan = commands.add_parser("plan", help="list the runs that a configuration asks for, studies included")
     plan.set_defaults(command=_plan)
     verify = commands.add_parser("verify", help="are the published files those of this configuration?")
     verify.set_defaults(command=_verify)
@@ -74,17 +75,18 @@ def _require_cuda() -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from weakseg.plan import build
+    from weakseg.studies.plans import build_all
     from weakseg.workflow import read_config
 
-    for run in build(read_config(options.configfile)).runs.values():
+    plans = build_all(read_config(options.configfile)).values()
+    for run in {key: run for plan in plans for key, run in plan.runs.items()}.values():
         print(f"{'done' if run.record.exists() else 'open'}  {run.folder}")
 
 
 def _publish(options: argparse.Namespace) -> None:
     from weakseg.workflow import publish
 
-    publish(options.destination, options.runs)
+    publish(options.destination, options.runs, options.keep)
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -321,6 +321,56 @@ class ProtocolConfig(Section):
     bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="Resamples of patients behind each interval.")
 
 
+class DenseNetConfig(Section):
+    blocks: tuple[Positive, Positive, Positive, Positive] = Field(
+        (2, 2, 2, 2), description="Layers of each dense block; DenseNet-121 has 6, 12, 24, 16."
+    )
+    width: Positive = Field(16, description="Channels of the stem; DenseNet-121 has 64.")
+    growth: Positive = Field(8, description="Channels that each layer adds; DenseNet-121 has 32.")
+
+
+class EfficientNetConfig(Section):
+    width: Annotated[float, Field(gt=0)] = Field(0.5, description="Channels, relative to EfficientNet-B0.")
+    depth: Annotated[float, Field(gt=0)] = Field(0.5, description="Blocks, relative to EfficientNet-B0.")
+
+
+class SneakAttackConfig(Section):
+    dataset: Literal["brats", "instance", "kits"] | None = Field(
+        None, description="Data set; null is the first that is not left out. Of its folds the first is used."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
+        [0, 1], min_length=1, description="Repetitions of all classifiers of the study."
+    )
+    architectures: Annotated[list[Literal["resnet", "densenet", "efficientnet"]], Once] = Field(
+        ["resnet"], min_length=1, description="Classifiers; the ResNet is that of `classifiers.resnet`."
+    )
+    methods: Annotated[list[Literal["gradcam", "layercam", "random"]], Once] = Field(
+        ["gradcam", "layercam", "random"],
+        min_length=1,
+        description="Heat maps that filter images, as `maps.methods` sets or leaves them out; random is noise.",
+    )
+    keep: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.1, description="Share of the foreground that a heat map's filter keeps in every slice."
+    )
+    thresholds: Annotated[list[Share], Once] = Field(
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        min_length=1,
+        description="Where heat maps are cut to segment, to 0.001; beside Otsu, val-k and the upper bound.",
+    )
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+    draws: Positive = Field(20, description="val-k: random draws of those patients, whose Dice is averaged.")
+    training: TrainingConfig = TrainingConfig(epochs=8)
+    densenet: DenseNetConfig = DenseNetConfig()
+    efficientnet: EfficientNetConfig = EfficientNetConfig()
+
+
+class StudiesConfig(Section):
+    sneak_attack: SneakAttackConfig | None = Field(
+        SneakAttackConfig(),
+        description="Classifiers re-trained on filtered images: `snakemake sneak_attack`; null leaves the study out.",
+    )
+
+
 class ReportConfig(Section):
     overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
 
@@ -345,6 +395,7 @@ class Config(Section):
     maps: MapsConfig = MapsConfig()
     refinements: RefinementsConfig = RefinementsConfig()
     protocol: ProtocolConfig = ProtocolConfig()
+    studies: StudiesConfig = StudiesConfig()
     report: ReportConfig = ReportConfig()
 
     @property
@@ -359,4 +410,9 @@ class Config(Section):
             raise ValueError(f"name: {self.name} is a folder of results/ already; choose another")
         if not self.datasets:
             raise ValueError("data: every data set is null; keep at least one")
+        study = self.studies.sneak_attack
+        if study is not None and study.dataset is not None and study.dataset not in self.datasets:
+            raise ValueError(
+                f"studies.sneak_attack.dataset: data.{study.dataset} is null; name one of {list(self.datasets)}"
+            )
         return self

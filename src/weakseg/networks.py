@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.networks.nets.densenet import DenseNet
+from monai.networks.nets.efficientnet import EfficientNet
 from monai.networks.nets.resnet import ResNet, ResNetBlock
 from safetensors.torch import load_file, save_file
 
@@ -21,8 +25,7 @@ def resnet(channels: int, params: dict[str, Any], seed: int, spatial_dims: int =
         seed: decides the initial weights, and nothing else does.
         spatial_dims: 2 or 3.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "weights"))
+    with _initial_weights(seed):
         return ResNet(
             block=ResNetBlock,
             layers=list(params["blocks"]),
@@ -32,6 +35,64 @@ def resnet(channels: int, params: dict[str, Any], seed: int, spatial_dims: int =
             conv1_t_stride=params["stem_stride"],
             num_classes=1,
         )
+
+
+EFFICIENTNET_B0 = [
+    "r1_k3_s11_e1_i32_o16_se0.25",
+    "r2_k3_s22_e6_i16_o24_se0.25",
+    "r2_k5_s22_e6_i24_o40_se0.25",
+    "r3_k3_s22_e6_i40_o80_se0.25",
+    "r3_k5_s11_e6_i80_o112_se0.25",
+    "r4_k5_s22_e6_i112_o192_se0.25",
+    "r1_k3_s11_e6_i192_o320_se0.25",
+]
+"""The seven stages of EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1), as MONAI writes them."""
+
+
+def densenet(channels: int, params: dict[str, Any], seed: int) -> DenseNet:
+    """A 2D DenseNet with one logit; ``params``: layers of its four ``blocks``, ``width`` of the stem, ``growth``."""
+    with _initial_weights(seed):
+        return DenseNet(
+            2, channels, 1, init_features=params["width"], growth_rate=params["growth"], block_config=params["blocks"]
+        )
+
+
+def efficientnet(channels: int, params: dict[str, Any], seed: int) -> EfficientNet:
+    """A 2D EfficientNet with one logit; ``params``: ``width`` and ``depth`` relative to EfficientNet-B0.
+
+    Nothing is dropped out while training: that would draw from a generator that a resumed run cannot restore.
+    """
+    with _initial_weights(seed):
+        return EfficientNet(
+            EFFICIENTNET_B0,
+            spatial_dims=2,
+            in_channels=channels,
+            num_classes=1,
+            width_coefficient=params["width"],
+            depth_coefficient=params["depth"],
+            dropout_rate=0,
+            drop_connect_rate=0,
+        )
+
+
+BUILDERS: dict[str, Callable[..., torch.nn.Module]] = {
+    "resnet": resnet,
+    "densenet": densenet,
+    "efficientnet": efficientnet,
+}
+
+
+def slice_network(channels: int, params: dict[str, Any], seed: int) -> torch.nn.Module:
+    """The 2D network of a slice classifier: that of ``params["architecture"]``, initialised from ``seed``."""
+    return BUILDERS[params["architecture"]](channels, params, seed)
+
+
+@contextmanager
+def _initial_weights(seed: int) -> Iterator[None]:
+    """Weights drawn inside depend on the seed alone, and draw nothing from the generator outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "weights"))
+        yield
 
 
 def save_weights(path: Path, network: torch.nn.Module) -> None:

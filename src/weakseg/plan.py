@@ -35,6 +35,15 @@ PUBLISHED = {
     ),
     "figures": ("figures/overlays.png", "figures/dice.png"),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
+    "sneak_tables": (
+        "tables/sneak_attack.csv",
+        "tables/sneak_attack.md",
+        "tables/sneak_attack_verdicts.csv",
+        "tables/sneak_attack_verdicts.md",
+        "tables/sneak_attack_dice.csv",
+        "tables/sneak_attack_dice.md",
+        "figures/sneak_attack.png",
+    ),
 }
 """What people look for, by the stage that makes it; `{classifier}` stands for the label of each classifier's run."""
 
@@ -95,7 +104,7 @@ class Plan:
     @property
     def published(self) -> list[Path]:
         """The files that this configuration ends in."""
-        patterns = [name for names in PUBLISHED.values() for name in names]
+        patterns = [name for stage, names in PUBLISHED.items() if self.of_stage(stage) for name in names]
         labels = [run.label for run in self.of_stage("classifier")]
         names = [pattern.format(classifier=label) for pattern in patterns for label in labels]
         return [self.destination / name for name in dict.fromkeys(names)]
@@ -133,14 +142,15 @@ def build(config: Config) -> Plan:
     labels: list[str] = []
     overlays: dict[str, list[str]] = {"preprocess": [], "truth": [], "maps": [], "index": []}
     for name, dataset in config.datasets.items():
-        data = _plan_data(plan, name, dataset)
+        data = plan_data(plan, name, dataset)
         labels.append(data["labels"])
         for role in ("preprocess", "truth", "index"):
             overlays[role].append(data[role])
         trained: list[str] = []
         for seed in config.seeds:
             folds = range(dataset.split.folds)
-            networks = [_plan_classifier(plan, name, data, seed, fold) for fold in folds]
+            network = {"architecture": "resnet", **config.classifiers.resnet.model_dump()}
+            networks = [plan_classifier(plan, name, data, network, seed, fold) for fold in folds]
             trained += networks
             for gate in config.maps.gate:
                 for family, methods in _families(config, dataset).items():
@@ -179,7 +189,7 @@ def check_truth_access(plan: Plan) -> None:
                 raise WeaksegError(f"{run.stage}/{run.label}: would read truth masks; only {sorted(allowed)} may")
 
 
-def _plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str]:
+def plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str]:
     """Index, preprocess, truth, labels and supervoxels of a data set; keys by stage."""
     config = plan.config
     facts = catalogue.DATASETS[name]
@@ -245,10 +255,11 @@ def _expand(path: str) -> Path:
     return Path(expanded).expanduser().absolute()
 
 
-def _plan_classifier(plan: Plan, name: str, data: dict[str, str], seed: int, fold: int) -> str:
-    params = {**plan.config.classifiers.resnet.model_dump(), "seed": seed, "fold": fold}
+def plan_classifier(plan: Plan, name: str, data: dict[str, str], network: dict[str, Any], seed: int, fold: int) -> str:
+    """A slice classifier; ``network`` holds its architecture and training."""
     upstream = {role: data[role] for role in ("index", "preprocess", "labels")}
-    return plan.add("classifier", f"{name}-slice-resnet-s{seed}-f{fold}", params, **upstream)
+    label = f"{name}-slice-{network['architecture']}-s{seed}-f{fold}"
+    return plan.add("classifier", label, {**network, "seed": seed, "fold": fold}, **upstream)
 
 
 def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,8 @@ from snakemake.utils import update_config
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.plan import PHANTOMS, PUBLISHED, RESULTS, STATE, build
+from weakseg.plan import PHANTOMS, PUBLISHED, RESULTS, STATE
+from weakseg.studies.plans import build_all
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
 
@@ -41,15 +42,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def publish(destination: Path, folders: Iterable[Path]) -> None:
-    """Copy the files of runs to where people look for them, each by one rename; what an earlier plan left goes."""
+def publish(destination: Path, folders: Iterable[Path], keep: Iterable[Path] = ()) -> None:
+    """Copy the files of runs to where people look for them, each by one rename.
+
+    What an earlier plan left there goes, but for the files to keep: those of other targets.
+    """
     files = _published(destination, folders)
     for target, source in files.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.partial")
         shutil.copyfile(source, temporary)
         temporary.replace(target)
-    for path in _left_over(destination, files):
+    for path in _left_over(destination, {*files, *keep}):
         path.unlink()
 
 
@@ -74,14 +78,19 @@ def _left_over(destination: Path, files: Iterable[Path]) -> list[Path]:
 def verify_published(config: Config) -> str:
     """Compare what is published, byte by byte, with the runs that the configuration asks for; say so if they agree.
 
+    A study counts if any of its files is there.
+
     Raises:
         WeaksegError: something is not run or not published yet, or belongs to another configuration.
     """
-    plan = build(config)
-    missing = [run.folder for run in plan.published_runs if not run.record.exists()]
+    plans = build_all(config)
+    plan = plans["all"]
+    wanted = [plan for name, plan in plans.items() if name == "all" or any(map(Path.exists, plan.published))]
+    runs = [run for plan in wanted for run in plan.published_runs]
+    missing = [run.folder for run in runs if not run.record.exists()]
     if missing:
         raise WeaksegError(f"{missing[0]}: not there yet; run snakemake")
-    files = _published(plan.destination, [run.folder for run in plan.published_runs])
+    files = _published(plan.destination, [run.folder for run in runs])
     for target, source in files.items():
         if not target.exists() or target.read_bytes() != source.read_bytes():
             raise WeaksegError(f"{target}: not what this configuration gives; run snakemake again")
@@ -92,7 +101,7 @@ def verify_published(config: Config) -> str:
 
 def prune(configs: Iterable[Config], delete: bool) -> list[Path]:
     """Folders that neither the configurations nor any published table needs; removed if ``delete``."""
-    plans = [build(config) for config in configs]
+    plans = [plan for config in configs for plan in build_all(config).values()]
     needed = {key for plan in plans for key in plan.runs} | _behind_published_tables()
     found = [*(RESULTS / "runs").glob("*/*"), *PHANTOMS.glob("*"), *STATE.glob("*")]
     folders = sorted(path for path in found if path.is_dir() and path != STATE / "specs")

@@ -1,4 +1,4 @@
-"""Slice classifier: a 2D ResNet that learns from slice labels whether a slice shows a lesion."""
+"""Slice classifier: a 2D network (a ResNet, but for studies) that learns from labels whether a slice shows a lesion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from weakseg.data.views import pixel_area
 from weakseg.errors import WeaksegError
 from weakseg.evaluation.classification import auc, sensitivity_specificity, youden_threshold
 from weakseg.execution import Context, write_json
-from weakseg.networks import freeze, resnet, save_weights
+from weakseg.networks import freeze, save_weights, slice_network
 from weakseg.randomness import rng
 from weakseg.training import Schedule, augment, train
 
@@ -38,14 +38,38 @@ def run(context: Context) -> None:
     Raises:
         WeaksegError: the fold's training or validation slices are all of one class.
     """
-    params, preprocessed = context.params, context.folder("preprocess")
+    preprocessed = context.folder("preprocess")
+    slices, images = read_slices(context), SliceImages(preprocessed)
+    network = fit(context, slices, images)
+    evaluated = slices[slices["role"] != "train"].copy()
+    with torch.inference_mode():
+        evaluated["logit"] = predict(network, images, evaluated, context.device)
+    save_weights(context.out / "weights.safetensors", network)
+    # Without labels, so that no map can see those of tested cases.
+    evaluated.drop(columns="label").to_csv(context.out / "predictions.csv", index=False)
+    channels = context.record("preprocess")["params"]["channels"]
+    write_json(context.out / "metrics.json", _metrics(evaluated, preprocessed, images, channels))
+
+
+def fit(context: Context, slices: pd.DataFrame, images: SliceImages) -> nn.Module:
+    """Train a network on the labelled training slices, choose its epoch on the validation slices, and freeze it.
+
+    Writes ``history.csv`` and counts the labels used.
+
+    Args:
+        context: with the network, ``seed`` and ``training`` in its parameters; these alone decide the initial weights,
+            the order of slices and their augmentation.
+        slices: of :func:`read_slices`.
+        images: what the network is shown of a slice.
+
+    Raises:
+        WeaksegError: the fold's training or validation slices are all of one class.
+    """
+    params = context.params
     torch.set_num_threads(context.threads)
     torch.use_deterministic_algorithms(True)
-    slices = _slices(context)
-    train_rows = _labelled(slices, "train")
-    val_rows = _labelled(slices, "val")
-    images = SliceImages(preprocessed)
-    network = resnet(images.channels(train_rows), params, params["seed"]).to(context.device)
+    train_rows, val_rows = labelled(slices, "train"), labelled(slices, "val")
+    network = slice_network(images.channels(train_rows), params, params["seed"]).to(context.device)
     batches = TrainingBatches(images, train_rows, params)
 
     def validation_auc(model: nn.Module) -> float:
@@ -70,21 +94,13 @@ def run(context: Context) -> None:
         context.state,
         context.device,
     )
-    freeze(network, context.device)
-    evaluated = slices[slices["role"] != "train"].copy()
-    with torch.inference_mode():
-        evaluated["logit"] = predict(network, images, evaluated, context.device)
     context.count("training_slices", len(train_rows))
     context.count("labels_used", len(train_rows) + len(val_rows))
-    save_weights(context.out / "weights.safetensors", network)
-    # Without labels, so that no map can see those of tested cases.
-    evaluated.drop(columns="label").to_csv(context.out / "predictions.csv", index=False)
     pd.DataFrame(history).to_csv(context.out / "history.csv", index=False)
-    channels = context.record("preprocess")["params"]["channels"]
-    write_json(context.out / "metrics.json", _metrics(evaluated, preprocessed, images, channels))
+    return freeze(network, context.device)
 
 
-def _slices(context: Context) -> pd.DataFrame:
+def read_slices(context: Context) -> pd.DataFrame:
     """Every slice unit with its label and its role in this fold."""
     cases = read_cases(context.folder("index"))
     role = f"role_f{context.params['fold']}"
@@ -92,7 +108,12 @@ def _slices(context: Context) -> pd.DataFrame:
     return slices.rename(columns={role: "role"})
 
 
-def _labelled(slices: pd.DataFrame, role: str) -> pd.DataFrame:
+def labelled(slices: pd.DataFrame, role: str) -> pd.DataFrame:
+    """The slices of a role that have a label, of both classes.
+
+    Raises:
+        WeaksegError: they are all of one class.
+    """
     rows = slices[(slices["role"] == role) & (slices["label"] != UNLABELLED)].reset_index(drop=True)
     if rows["label"].nunique() < 2:
         raise WeaksegError(f"classifier: the {role} slices of this fold are all of one class; add cases or folds")

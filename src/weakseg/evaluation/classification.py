@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 
@@ -41,3 +41,27 @@ def sensitivity_specificity(scores: ArrayLike, labels: ArrayLike, threshold: flo
     sensitivity = float(called[positive].mean()) if positive.any() else float("nan")
     specificity = float((~called[~positive]).mean()) if (~positive).any() else float("nan")
     return sensitivity, specificity
+
+
+def resampled_aucs(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike, counts: NDArray) -> NDArray:
+    """AUC of resamples of patients, (resamples,); NaN where a resample lacks a class.
+
+    Args:
+        scores, labels, patients: (n,), one per slice.
+        counts: (resamples, patients), how often each resample draws each patient, in the order of their names; see
+            :func:`weakseg.evaluation.statistics.resample_counts`.
+    """
+    scores, positive = np.asarray(scores, dtype=float), np.asarray(labels) == 1
+    names, patient = np.unique(np.asarray(patients), return_inverse=True)
+    # Entry (p, q): pairs of a positive slice of patient p above a negative one of q, ties counted half.
+    above = np.zeros((len(names), len(names)))
+    for q in range(len(names)):
+        negative = np.sort(scores[~positive & (patient == q)])
+        won = (np.searchsorted(negative, scores, "left") + np.searchsorted(negative, scores, "right")) / 2
+        above[:, q] = np.bincount(patient[positive], won[positive], len(names))
+    n_positive, n_negative = (
+        np.bincount(patient[of_class], minlength=len(names)) for of_class in (positive, ~positive)
+    )
+    pairs = (counts @ n_positive) * (counts @ n_negative)
+    won_pairs = np.einsum("rp,pq,rq->r", counts, above, counts, optimize=True)
+    return np.divide(won_pairs, pairs, out=np.full(len(counts), np.nan), where=pairs > 0)

@@ -22,7 +22,7 @@ from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
 from weakseg.data.views import Units, slice_units
 from weakseg.execution import Context
-from weakseg.networks import freeze, load_weights, resnet
+from weakseg.networks import freeze, load_weights, slice_network
 from weakseg.randomness import seed_of
 
 Methods = dict[str, dict[str, Any]]
@@ -69,7 +69,7 @@ def run(context: Context) -> None:
     # Shift cases are the same in every fold: the first fold's classifier explains them.
     roles = ["test", "shift"] if params["fold"] == 0 else ["test"]
     tested = cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]
-    trained, untrained = _networks(context)
+    trained, untrained = read_networks(context)
     gate = Gate(context) if params["gate"] == "classifier" else None
     channels = context.record("preprocess")["params"]["channels"]
     families = {catalogue.METHODS[name].family for name in params["methods"]}
@@ -94,13 +94,13 @@ def run(context: Context) -> None:
         explain_case(case)
 
 
-def _networks(context: Context) -> tuple[nn.Module, nn.Module]:
-    """The fold's classifier, and the same architecture with other initial weights that it never trained."""
+def read_networks(context: Context) -> tuple[nn.Module, nn.Module]:
+    """The classifier that a stage reads, and the same architecture with other initial weights, never trained."""
     record = context.record("classifier")
     channels = len(context.record("preprocess")["params"]["channels"])
-    trained = resnet(channels, record["params"], context.params["seed"])
+    trained = slice_network(channels, record["params"], context.params["seed"])
     load_weights(context.folder("classifier") / "weights.safetensors", trained)
-    untrained = resnet(channels, record["params"], seed_of(context.params["seed"], "untrained"))
+    untrained = slice_network(channels, record["params"], seed_of(context.params["seed"], "untrained"))
     return freeze(trained, context.device), freeze(untrained, context.device)
 
 

@@ -1,0 +1,145 @@
+"""Studies are targets of their own, beside the benchmark."""
+
+import itertools
+
+import pytest
+from tests.runner import REPOSITORY, snakemake
+
+from weakseg import plan
+from weakseg.config import Config
+from weakseg.config_text import load
+from weakseg.errors import WeaksegError
+from weakseg.studies.plans import build_all, sneak_attack
+from weakseg.workflow import read_config
+
+SNEAKING = {"sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables"}
+
+
+def stages(planned):
+    return {run.stage for run in planned.runs.values()}
+
+
+def test_the_benchmark_has_no_study():
+    assert not stages(plan.build(Config())) & SNEAKING
+
+
+def test_default_is_one_data_set_two_seeds_and_one_network():
+    planned = sneak_attack(Config())
+    assert {run.label for run in planned.of_stage("classifier")} == {
+        "brats-slice-resnet-s0-f0",
+        "brats-slice-resnet-s1-f0",
+    }
+    filters = {
+        (run.params["filter"], run.params["kept"], run.params["shown"]) for run in planned.of_stage("sneak_classifier")
+    }
+    per_map = itertools.product(("gradcam", "layercam", "random"), ("hard", "soft", "inverse"))
+    per_mask = itertools.product(("truth", "truth-area", "area"), ("hard", "inverse"))
+    assert filters == {(*chosen, shown) for chosen in [*per_map, *per_mask] for shown in ("image", "filter")} | {
+        ("foreground", "hard", "filter")
+    }
+    assert len(planned.of_stage("sneak_classifier")) == 2 * 31
+    assert len(planned.runs) < 120
+
+
+def test_every_network_starts_and_trains_alike():
+    """All that may differ between the classifiers of a seed is what they are shown."""
+    planned = sneak_attack(Config())
+    shown = {"filter", "kept", "shown", "keep"}
+    runs = planned.of_stage("classifier") + planned.of_stage("sneak_classifier")
+    for seed in (0, 1):
+        same = [
+            {name: value for name, value in run.params.items() if name not in shown}
+            for run in runs
+            if run.params["seed"] == seed
+        ]
+        assert len(same) == 32
+        assert all(params == same[0] for params in same)
+
+
+def test_layers_are_named_by_architecture():
+    planned = sneak_attack(load({"studies": {"sneak_attack": {"architectures": ["densenet", "efficientnet"]}}}))
+    layers = {
+        run.label.split("-")[2]: [method.get("layer") for method in run.params["methods"].values()]
+        for run in planned.of_stage("sneak_maps")
+    }
+    assert layers == {
+        "densenet": ["features.denseblock3", "features.denseblock1", None],
+        "efficientnet": ["_blocks.4", "_blocks.1", None],
+    }
+
+
+def test_only_filters_of_masks_read_masks():
+    planned = sneak_attack(Config())
+    readers = {
+        run.stage for run in planned.runs.values() if "truth" in {above.stage for above in planned.upstream_runs(run)}
+    }
+    assert readers == {"labels", "sneak_masks"}
+    for run in planned.of_stage("sneak_classifier"):
+        above = {above.stage for above in planned.upstream_runs(run)}
+        assert ("sneak_masks" in above) == run.params["filter"].startswith("truth"), run.label
+        assert ("sneak_maps" in above) == (run.params["filter"] in ("gradcam", "layercam", "random")), run.label
+
+
+@pytest.mark.parametrize("stage", sorted(SNEAKING - {"sneak_masks"}))
+def test_no_other_stage_of_the_study_may(stage):
+    planned = sneak_attack(Config())
+    victim = planned.of_stage(stage)[0]
+    planned.add(stage, victim.label, victim.params, **victim.upstream, more=planned.of_stage("truth")[0].key)
+    with pytest.raises(WeaksegError, match="would read truth masks"):
+        plan.check_truth_access(planned)
+
+
+def test_paper_runs_three_networks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MICCAI_BraTS2020_TrainingData", "INSTANCE22", "kits23"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    plans = build_all(read_config([REPOSITORY / "config" / "paper.yaml"]))
+    assert len(plans["sneak_attack"].of_stage("classifier")) == 3 * 3
+    assert sum(len(planned.runs) for planned in plans.values()) < 2000
+
+
+def test_a_study_that_is_left_out_plans_nothing():
+    planned = sneak_attack(load({"studies": {"sneak_attack": None}}))
+    assert not planned.runs
+    assert not planned.published
+
+
+def test_a_method_that_is_left_out_has_no_filters():
+    planned = sneak_attack(load({"maps": {"methods": {"layercam": None}}}))
+    assert {tuple(run.params["methods"]) for run in planned.of_stage("sneak_maps")} == {("gradcam", "random")}
+    assert "layercam" not in {run.params["filter"] for run in planned.of_stage("sneak_classifier")}
+
+
+def test_first_data_set_that_is_not_left_out_is_taken():
+    assert {run.label for run in sneak_attack(load({"data": {"brats": None}})).of_stage("sneak_masks")} == {"instance"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (
+            {"data": {"kits": None}, "studies": {"sneak_attack": {"dataset": "kits"}}},
+            "config: studies.sneak_attack.dataset: data.kits is null; name one of ['brats', 'instance']",
+        ),
+        (
+            {"studies": {"sneak_attack": {"kep": 0.1}}},
+            "config: studies.sneak_attack.kep: unknown key; did you mean keep?",
+        ),
+    ],
+)
+def test_bad_configuration_names_key_and_fix(raw, message):
+    with pytest.raises(WeaksegError) as caught:
+        load(raw)
+    assert message in str(caught.value)
+
+
+def test_snakemake_knows_the_target(tmp_path):
+    said = snakemake(tmp_path, "-n", "sneak_attack").stdout
+    counts = {
+        line.split()[0]: int(line.split()[1])
+        for line in said.splitlines()
+        if len(line.split()) == 2 and line.split()[1].isdigit()
+    }
+    assert counts["sneak_classifier"] == 62
+    assert counts["publish_sneak_attack"] == 1
+    assert not {"scores", "leaderboard", "publish", "supervoxels"} & set(counts)
