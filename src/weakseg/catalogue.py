@@ -116,6 +116,5 @@ DATASETS: dict[str, DatasetFacts] = {
 }
 
 REFINEMENTS = ("threshold", "supervoxel", "components")
-OPERATING_POINTS = ("fixed", "label-free", "val-k", "oracle-set")
 KEYED_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "nilearn")
 """The packages whose version is part of every run key."""

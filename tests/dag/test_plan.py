@@ -96,7 +96,12 @@ def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
 
 
 def test_allow_list_is_what_the_design_says():
-    assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {"labels", "scores", "figures"}
+    assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {
+        "labels",
+        "mean_mask",
+        "scores",
+        "figures",
+    }
 
 
 @pytest.mark.parametrize(("file", "reader"), [("masks.json", "truth"), ("organs.json", "anatomy")])

@@ -14,6 +14,7 @@ from weakseg import nifti
 from weakseg.catalogue import Purpose
 from weakseg.data.grid import read_foreground, resample
 from weakseg.data.truth import open_lesion
+from weakseg.evaluation.lesions import Lesions
 from weakseg.evaluation.protocol import normalise
 from weakseg.evaluation.segmentation import Surface, box_of, diagonal
 from weakseg.execution import Context, read_record
@@ -64,6 +65,11 @@ class Truth:
     def surface(self) -> Surface:
         """The lesion's border; it is measured once for all masks."""
         return Surface(self.lesion, self.spacing, self.miss)
+
+    @cached_property
+    def lesions(self) -> Lesions:
+        """The lesions, told apart once for all masks."""
+        return Lesions(self.lesion, self.voxel_ml)
 
 
 def read_sources(context: Context) -> Iterator[Source]:

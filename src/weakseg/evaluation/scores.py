@@ -21,7 +21,6 @@ from weakseg.data.index import read_cases
 from weakseg.data.labels import read_labels
 from weakseg.data.truth import open_lesion
 from weakseg.evaluation.histogram import Histogram, histogram, prevalence, save
-from weakseg.evaluation.lesions import match_lesions
 from weakseg.evaluation.localisation import (
     BOX_IOUS,
     POINTING_MM,
@@ -238,8 +237,10 @@ class Masks:
 
     def mean_scores(self, thresholds: Iterable[float]) -> dict[str, float]:
         """Each score's mean over thresholds."""
-        scores = [self.scores(threshold) for threshold in thresholds]
-        return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
+        thresholds = list(thresholds)
+        scores = {threshold: self.scores(threshold) for threshold in set(thresholds)}
+        names = scores[thresholds[0]]
+        return {name: float(np.mean([scores[threshold][name] for threshold in thresholds])) for name in names}
 
     def scores(self, threshold: float) -> dict[str, float]:
         """Scores of the mask above a threshold."""
@@ -255,7 +256,7 @@ class Masks:
 
 def score_mask(predicted: NDArray, truth: Truth) -> dict[str, float]:
     """All scores of a mask (X, Y, Z) bool; those by lesion volume are counts."""
-    lesions = match_lesions(predicted, truth.lesion, truth.voxel_ml)
+    lesions = truth.lesions.match(predicted)
     bands = lesions.by_volume()
     return {
         **overlap(predicted, truth.lesion),
