@@ -176,3 +176,12 @@ def test_without_val_k_no_validation_mask_is_opened(running):
     table = scored(running)
     assert set(table.index.get_level_values("operating_point")) == {"fixed"}
     assert running.truth_opened == {"scores": {"t1", "t2", "s1"}}
+
+
+def test_threads_change_nothing(running):
+    alone = scored(running)
+    opened, running.truth_opened, running.threads = running.truth_opened, {}, 2
+    for path in running.state.iterdir():
+        path.unlink()
+    pd.testing.assert_frame_equal(scored(running), alone)
+    assert running.truth_opened == opened
