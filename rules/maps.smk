@@ -16,3 +16,23 @@ rule maps:
         spec=spec,
     shell:
         command("maps")
+
+
+rule mean_mask:
+    input:
+        upstream,
+    output:
+        record("mean_mask"),
+    log:
+        log_of("mean_mask"),
+    benchmark:
+        benchmark_of("mean_mask")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("mean_mask")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["labels", "scores", "oracle-set", "sneak_attack"]
+Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack"]
 
 FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores")
 """Masks opened for these do not count towards a row's mask budget: labels have a budget of their own."""
@@ -52,18 +52,20 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
     "classifier": Stage(4, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(4, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
-    "refinement": Stage(2, "weakseg.refinements:run"),
-    "scores": Stage(3, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
-    "collect": Stage(1, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(2, "weakseg.studies.leaderboard:run"),
-    "figures": Stage(3, "weakseg.report.figures:run", ("scores",)),
+    "maps": Stage(5, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
+    "mean_mask": Stage(1, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "refinement": Stage(3, "weakseg.refinements:run"),
+    "scores": Stage(4, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "collect": Stage(2, "weakseg.evaluation.collect:run"),
+    "leaderboard": Stage(3, "weakseg.studies.leaderboard:run"),
+    "figures": Stage(4, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(1, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(1, "weakseg.studies.sneak_attack.maps:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "sneak_maps": Stage(2, "weakseg.studies.sneak_attack.maps:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
     "sneak_masks": Stage(1, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(1, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(1, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(2, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 
@@ -74,7 +76,8 @@ class Method:
 
     Attributes:
         name: the row key in every table.
-        family: methods of one family share their forwards and run in one job.
+        family: methods of one family share their forwards and run in one job. It is named after its module in
+            ``weakseg.maps``.
         title: how figures and pages call it.
         citation: its source.
         fidelity: ``faithful`` to the source, or ``in the manner of`` where we had to choose.
@@ -98,6 +101,7 @@ METHODS: dict[str, Method] = {
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True),
         Method("intensity", "nulls", "bright voxels", "weakseg", null=True),
         Method("untrained", "nulls", "CAM of an untrained network", "Adebayo et al. 2018, arXiv 1810.03292", null=True),
+        Method("mean_mask", "mean_mask", "mean of the training masks", "weakseg", null=True),
     )
 }
 
@@ -150,6 +154,5 @@ DATASETS: dict[str, DatasetFacts] = {
 }
 
 REFINEMENTS = ("threshold", "supervoxel", "components")
-OPERATING_POINTS = ("fixed", "label-free", "oracle-set")
 KEYED_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "nilearn")
 """The packages whose version is part of every run key."""

@@ -15,7 +15,7 @@ from weakseg.errors import nearest
 
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
-Point = Literal["fixed", "label-free", "oracle-set"]
+Point = Literal["fixed", "label-free", "val-k", "oracle-set"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0)]
@@ -277,7 +277,9 @@ class MapsConfig(Section):
         description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained.",
     )
     methods: MethodsConfig = MethodsConfig()
-    nulls: NullsConfig = Field(NullsConfig(), description="random, centre, intensity and untrained always run.")
+    nulls: NullsConfig = Field(
+        NullsConfig(), description="random, centre, intensity, untrained and mean_mask always run."
+    )
 
 
 class ComponentsConfig(Section):
@@ -314,10 +316,18 @@ class RefinementsConfig(Section):
 
 class ProtocolConfig(Section):
     operating_points: Annotated[list[Point], Once] = Field(
-        ["fixed", "label-free", "oracle-set"],
+        ["fixed", "label-free", "val-k", "oracle-set"],
         min_length=1,
-        description="How maps are cut: at 0.5, by Otsu, or at the best threshold of the tested set (an upper bound).",
+        description="How maps are cut: at 0.5, by Otsu, at the best threshold of k validation patients, or of the "
+        "tested set (an upper bound).",
     )
+    val_k: Annotated[list[Positive], Once] = Field(
+        [1, 5, 10, 20],
+        min_length=1,
+        description="k of `val-k`: patients whose masks choose the threshold; one that a fold is too small for is "
+        "left out (`tables/left_out.csv`). `val-10` is the headline.",
+    )
+    draws: Positive = Field(20, description="Draws of k patients that each score of `val-k` is the mean of.")
     bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="Resamples of patients behind each interval.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import shutil
 import sys
@@ -11,7 +12,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -76,6 +78,36 @@ class Context:
                 results = [_step(bar, result) for result in pool.map(function, items)]
         bar.close()
         return results
+
+    def map_cases_resumably(
+        self, function: Callable[[Context, Item], Result], items: Iterable[Item], what: str
+    ) -> list[Result]:
+        """As :meth:`map_cases`, but what was done before a kill is not done again.
+
+        Each result lies in the state folder until the stage is through, with the masks that were opened for it: so the
+        log is whole whatever process, or earlier run, opened them. The function is given a context to log into.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        numbered = [(self.state / f"{what}-{number}.pickle", item) for number, item in enumerate(items)]
+        results = []
+        for path in self.map_cases(partial(_do_once, self, function), numbered, what):
+            result, truth_opened = pickle.loads(path.read_bytes())
+            for purpose, cases in truth_opened.items():
+                self.truth_opened.setdefault(purpose, set()).update(cases)
+            results.append(result)
+        return results
+
+
+def _do_once(context: Context, function: Callable[[Context, Item], Result], numbered: tuple[Path, Item]) -> Path:
+    """Keep a result and its log in a file, unless they are there; the file's name."""
+    path, item = numbered
+    if not path.exists():
+        alone = replace(context, truth_opened={}, counts={})
+        result = function(alone, item)
+        temporary = path.with_suffix(".partial")
+        temporary.write_bytes(pickle.dumps((result, alone.truth_opened)))
+        temporary.replace(path)
+    return path
 
 
 def _step(bar: Any, result: Result) -> Result:

@@ -23,7 +23,7 @@ STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
 PUBLISHED = {
-    "collect": ("scores.parquet",),
+    "collect": ("scores.parquet", "tables/left_out.csv"),
     "leaderboard": (
         "metrics.json",
         "tables/leaderboard.csv",
@@ -153,14 +153,17 @@ def build(config: Config) -> Plan:
             networks = [plan_classifier(plan, name, data, network, seed, fold) for fold in folds]
             trained += networks
             for gate in config.maps.gate:
+                maps: dict[str, list[str]] = {}
                 for family, methods in _families(config, dataset).items():
-                    maps = [
-                        _plan_maps(plan, name, data, networks[fold], family, methods, gate, seed, fold)
+                    # All nulls are scored in one job, though the mask of means is made in a stage of its own.
+                    maps.setdefault("nulls" if family == "mean_mask" else family, []).extend(
+                        _plan_maps(plan, name, dataset, data, networks[fold], family, methods, gate, seed, fold)
                         for fold in folds
-                    ]
-                    scores.append(_plan_scores(plan, name, dataset, data, networks, maps, family, gate, seed))
+                    )
+                for group, keys in maps.items():
+                    scores.append(_plan_scores(plan, name, dataset, data, networks, keys, group, gate, seed))
                     if seed == config.seeds[0] and gate == config.maps.gate[0]:
-                        overlays["maps"] += maps
+                        overlays["maps"] += keys
         described = {role: data[role] for role in ("index", "preprocess", "labels")}
         plan.add("models", name, {}, classifiers=trained, **described)
         classifiers += trained
@@ -272,6 +275,7 @@ def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, 
         "centre": {},
         "intensity": dataset.intensity.model_dump(),
         "untrained": config.maps.nulls.untrained.model_dump(),
+        "mean_mask": {},
     }
     families: dict[str, dict[str, Any]] = {}
     for name, method in parameters.items():
@@ -282,6 +286,7 @@ def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, 
 def _plan_maps(
     plan: Plan,
     name: str,
+    dataset: AnyDatasetConfig,
     data: dict[str, str],
     classifier: str,
     family: str,
@@ -290,10 +295,15 @@ def _plan_maps(
     seed: int,
     fold: int,
 ) -> str:
+    stage = "mean_mask" if family == "mean_mask" else "maps"
     params = {"methods": methods, "gate": gate, "seed": seed, "fold": fold}
     params["min_foreground_mm2"] = plan.config.views.slice.min_foreground_mm2
+    upstream = {role: data[role] for role in ("index", "preprocess")}
+    if stage == "mean_mask":
+        params["region"] = dataset.region
+        upstream["truth"] = data["truth"]
     label = f"{name}-slice-{family}{'' if gate == 'classifier' else '-ungated'}-s{seed}-f{fold}"
-    return plan.add("maps", label, params, index=data["index"], preprocess=data["preprocess"], classifier=classifier)
+    return plan.add(stage, label, params, **upstream, classifier=classifier)
 
 
 def _plan_scores(
@@ -334,8 +344,11 @@ def _plan_scores(
         "chains": {chain: _map_chain(chain) for chain in config.refinements.chains},
         "components": config.refinements.components.model_dump(),
         "operating_points": config.protocol.operating_points,
+        "val_k": config.protocol.val_k,
+        "draws": config.protocol.draws,
+        "data_seed": config.data_seed,
     }
-    upstream = {role: data[role] for role in ("index", "preprocess", "truth")}
+    upstream = {role: data[role] for role in ("index", "preprocess", "truth", "labels")}
     suffix = "" if gate == "classifier" else "-ungated"
     label = f"{name}-slice-{family}{suffix}-s{seed}"
     return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=maps, refinements=refined)

@@ -98,6 +98,7 @@ def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
 def test_allow_list_is_what_the_design_says():
     assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {
         "labels",
+        "mean_mask",
         "scores",
         "figures",
         "sneak_masks",

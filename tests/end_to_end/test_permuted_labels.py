@@ -12,7 +12,11 @@ from weakseg.randomness import rng
 SETTINGS = {
     "name": "permuted",
     "seeds": [0],
-    "data": {"brats": {"phantom": {"cases": 30, "shape": [32, 32, 24], "shift_cases": 0}}},
+    "data": {
+        "brats": {"phantom": {"cases": 30, "shape": [32, 32, 24], "shift_cases": 0}},
+        "instance": None,
+        "kits": None,
+    },
     "classifiers": {"resnet": {"training": {"epochs": 12, "patience": 12}}},
     "maps": {"gate": ["none"], "methods": {"gradcam": None}},
     "refinements": {"chains": ["threshold"]},
@@ -25,7 +29,7 @@ DATA = ("phantom", "index", "preprocess", "truth", "labels")
 
 def mean_dice(planned):
     """Mean Dice by method, ungated, at the best threshold of the test set."""
-    run_stages(planned, "classifier", "maps")
+    run_stages(planned, "classifier", "maps", "mean_mask")
     tables = [pd.read_parquet(run.folder / "scores.parquet") for run in run_stages(planned, "scores")]
     return pd.concat(tables).groupby("method")["dice"].mean()
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,9 @@ from tests.runner import run_stages, snakemake
 from weakseg import catalogue, plan
 from weakseg.classifiers.resnet import SliceImages, predict
 from weakseg.cli import main
-from weakseg.execution import read_record
+from weakseg.evaluation.histogram import best_threshold, load
+from weakseg.execution import execute, read_record
 from weakseg.workflow import publish, read_config, verify_published
-
-BLIND = ("classifier", "maps", "refinement")
-"""The stages that must not see a mask."""
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def planned(smoke, monkeypatch):
 
 
 def test_every_file_is_published(planned):
-    assert len(planned.published) == 10 + 2 * len(planned.of_stage("classifier"))
+    assert len(planned.published) == 11 + 2 * len(planned.of_stage("classifier"))
     for path in planned.published:
         assert path.stat().st_size > 0, path
 
@@ -45,7 +44,7 @@ def test_leaderboard_has_every_method_at_every_point(smoke):
         (method, chain, point)
         for method in catalogue.METHODS
         for chain in config.refinements.chains
-        for point in config.protocol.operating_points
+        for point in ("fixed", "label-free", "val-1", "val-3", "oracle-set")
     }
     assert len(board) == len(rows)
     assert set(board["source"]) == {"phantom"}
@@ -54,17 +53,39 @@ def test_leaderboard_has_every_method_at_every_point(smoke):
     assert set(board["n_shift"]) == {(cases["role_f0"] == "shift").sum()}
 
 
-def test_mask_budget_counts_the_oracle_alone(smoke):
+def test_mask_budget_counts_what_was_opened(smoke):
     board = pd.read_csv(smoke / "results/smoke/tables/leaderboard.csv")
-    oracle = board["operating_point"] == "oracle-set"
-    assert (board.loc[oracle, "mask_budget"] == board.loc[oracle, "n_cases"]).all()
-    assert (board.loc[~oracle, "mask_budget"] == 0).all()
+    by_point = {"fixed": 0, "label-free": 0, "val-1": 1, "val-3": 3, "oracle-set": board["n_cases"].iloc[0]}
+    made_of = 9 * (board["method"] == "mean_mask")  # the training cases
+    assert (board["mask_budget"] == board["operating_point"].map(by_point) + made_of).all()
     assert (board["label_budget"] > 0).all()
+
+
+def test_record_says_which_mask_was_opened_for_what(planned):
+    cases = pd.read_csv(planned.of_stage("index")[0].folder / "cases.csv").set_index("case")["role_f0"]
+    of_role = {role: sorted(cases.index[cases == role]) for role in ("train", "val", "test", "shift")}
+    tested = sorted(of_role["test"] + of_role["shift"])
+    for run in planned.of_stage("scores"):
+        opened = read_record(run.folder)["truth_opened"]
+        assert opened == {"oracle-set": tested, "scores": tested, "val-k": of_role["val"]}
+    (run,) = planned.of_stage("mean_mask")
+    assert read_record(run.folder)["truth_opened"] == {"mean-mask": of_role["train"]}
+
+
+def test_kept_histograms_give_the_thresholds_again(planned):
+    for run in planned.of_stage("scores"):
+        keys, histograms = load(run.folder / "histograms.parquet")
+        assert set(keys["role"]) == {"val", "test", "shift"}
+        scores = pd.read_parquet(run.folder / "scores.parquet").query("operating_point == 'val-3'")
+        for method, rows in scores[scores["refinement"] == "threshold"].groupby("method"):
+            validation = (keys["role"] == "val") & (keys["method"] == method) & (keys["refinement"] == "threshold")
+            threshold = best_threshold([histograms[place] for place in keys.index[validation]], 10)
+            np.testing.assert_allclose(rows["threshold"], threshold)
 
 
 def test_only_allowed_stages_opened_masks(planned):
     opened = {run.stage for run in planned.runs.values() if read_record(run.folder)["truth_opened"]}
-    assert opened == {"labels", "scores", "figures"}
+    assert opened == {"labels", "mean_mask", "scores", "figures"}
 
 
 def test_smoke_has_at_most_25_jobs(planned):
@@ -140,15 +161,22 @@ def test_without_truth_everything_blind_is_byte_equal(smoke, tmp_path, monkeypat
     assert len(masks) == 15 + 3 + 1
     for number, path in enumerate(masks):
         path.rename(hidden / str(number))
-    blind = run_stages(again, *BLIND)
+    # Training masks make `mean_mask`, so what refines it is not blind.
+    blind = [*run_stages(again, "classifier", "maps"), *filter(partial(_blind, again), again.of_stage("refinement"))]
+    for run in blind[3:]:
+        execute(again.spec(run))
     for number, path in enumerate(masks):
         (hidden / str(number)).rename(path)
     compared = [_same_files(smoke / run.folder, tmp_path / run.folder) for run in blind]
-    assert compared == [5, 13, 13, 25, 25]  # files of the classifier, and of 6 cases x 2 or 4 methods
-    run_stages(again, "scores", "collect", "leaderboard")
+    assert compared == [5, 19, 37, 19, 37]  # files of the classifier, and of 9 cases x 2 or 4 methods
+    run_stages(again, "mean_mask", "refinement", "scores", "collect", "leaderboard")
     publish(again.destination, [run.folder for run in again.of_stage("leaderboard")])
     table = "results/smoke/tables/leaderboard.csv"
     assert Path(table).read_bytes() == (smoke / table).read_bytes()
+
+
+def _blind(planned, run):
+    return not any(source.stage == "mean_mask" for source in planned.upstream_runs(run))
 
 
 def _same_files(one: Path, other: Path) -> int:

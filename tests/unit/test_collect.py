@@ -55,12 +55,15 @@ def test_stage_joins_and_sorts(context, tmp_path):
     for folder, table in zip(folders, tables, strict=True):
         folder.mkdir()
         table.to_parquet(folder / "scores.parquet")
+        (folder / "left_out.csv").write_text("dataset,operating_point,reason\nbrats,val-20,too few\n")
     running = context("collect")
     running.upstream["scores"] = folders
     run(running)
     joined = pd.read_parquet(running.out / "scores.parquet")
     expected = [("centre", "1"), ("centre", "2"), ("gradcam", "1"), ("gradcam", "2")]
     assert list(zip(joined["method"], joined["case"], strict=True)) == expected
+
+    assert (running.out / "tables/left_out.csv").read_text().count("val-20") == 1
 
     running.upstream["scores"] = [folders[0], folders[0]]
     with pytest.raises(WeaksegError, match="2 rows stand twice"):

@@ -3,9 +3,9 @@ import pytest
 
 from weakseg.evaluation.localisation import (
     BOX_THRESHOLDS,
+    box_hits,
     box_iou_curve,
     mass_accuracy,
-    max_box_accuracy,
     pointing_game,
     rank_accuracy,
 )
@@ -108,15 +108,16 @@ def test_box_of_a_ring_is_that_of_what_it_holds():
     np.testing.assert_array_equal(box_iou_curve(hollow, LESION), 1)
 
 
-def test_max_box_accuracy_takes_one_threshold_for_the_set():
+def test_boxes_are_right_at_one_threshold_for_the_set():
     curves = np.zeros((4, len(BOX_THRESHOLDS)))
     curves[:, 3] = [0.35, 0.55, 0.3, 0.1]
     curves[:, 9] = [0.1, 0.1, 0.8, 0.75]
-    assert max_box_accuracy(curves) == {0.3: 0.75, 0.5: 0.5, 0.7: 0.5}
-    assert max_box_accuracy(curves[::-1]) == max_box_accuracy(curves)
+    have = {least: hits.tolist() for least, hits in box_hits(curves).items()}
+    assert have == {0.3: [True, True, True, False], 0.5: [False, False, True, True], 0.7: [False, False, True, True]}
+    assert box_hits(curves[::-1])[0.3].tolist() == have[0.3][::-1]
 
 
-def test_max_box_accuracy_needs_lesions():
+def test_boxes_need_lesions():
     for curves in (np.zeros((0, 20)), np.stack([box_iou_curve(points(), NOTHING)])):
         with pytest.raises(ValueError, match="lesion-bearing"):
-            max_box_accuracy(curves)
+            box_hits(curves)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from weakseg import nifti, refinements
 from weakseg.evaluation.protocol import normalise
 from weakseg.randomness import rng
-from weakseg.refinements.components import ball, clean
+from weakseg.refinements.components import ball, clean, dilate, erode
 from weakseg.refinements.supervoxel import supervoxel_mean
 
 ONE_MM = (1.0, 1.0, 1.0)
@@ -169,3 +170,11 @@ def test_ball_in_mm():
     assert ball(1, (1.0, 1.0, 3.0)).shape == (3, 3, 1)
     # 0.1 * 3 is not quite 0.3 in binary.
     assert ball(0.3, (0.1, 0.1, 0.1)).shape == (7, 7, 7)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 1.5), (3, 3, 3), (0.8, 0.8, 5), (5, 1, 1)])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_balls_grow_and_shrink_as_scipy_does(spacing, share):
+    mask, element = rng(0, "mask").random((14, 17, 11)) < share, ball(3, spacing)
+    np.testing.assert_array_equal(dilate(mask, element), ndimage.binary_dilation(mask, element))
+    np.testing.assert_array_equal(erode(mask, element), ndimage.binary_erosion(mask, element))

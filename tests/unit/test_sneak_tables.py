@@ -8,7 +8,6 @@ from weakseg.evaluation.classification import auc, resampled_aucs
 from weakseg.evaluation.statistics import resample_counts
 from weakseg.randomness import rng
 from weakseg.studies.sneak_attack.dice import Curves, _points, summarise
-from weakseg.studies.sneak_attack.draws import draw_masks
 from weakseg.studies.sneak_attack.tables import auc_table
 from weakseg.studies.sneak_attack.verdicts import verdicts
 
@@ -146,10 +145,3 @@ def test_mean_dice_is_over_slices():
     assert row["dice"] == pytest.approx(0.5)
     assert (row["low"], row["high"]) == (0, 0.75)
     assert (row["n_slices"], row["n_patients"], row["n_seeds"]) == (3, 2, 1)
-
-
-def test_draws_are_nested_and_differ():
-    names = [f"p{number}" for number in range(12)]
-    assert draw_masks(names, 10, 3, 0)[:4] == draw_masks(reversed(names * 2), 4, 3, 0)
-    assert len({tuple(sorted(draw_masks(names, 5, draw, 0))) for draw in range(20)}) > 10
-    assert len(set(draw_masks(names, 10, 0, 0))) == 10

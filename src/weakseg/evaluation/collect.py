@@ -24,12 +24,15 @@ ROW_KEY = [
 
 
 def run(context: Context) -> None:
-    """Write ``scores.parquet`` from the score tables of all planned runs."""
+    """Write ``scores.parquet`` from the score tables of all planned runs, and ``tables/left_out.csv``."""
     folders = context.upstream["scores"]
     scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders], ignore_index=True)
     verify(scores, (folder.name.rsplit("-", 1)[1] for folder in folders))
     scores = scores.sort_values([*ROW_KEY, "role", "case", "seed"], ignore_index=True)
     scores.to_parquet(context.out / "scores.parquet", index=False)
+    left_out = pd.concat([pd.read_csv(folder / "left_out.csv") for folder in folders], ignore_index=True)
+    (context.out / "tables").mkdir()
+    left_out.drop_duplicates(ignore_index=True).to_csv(context.out / "tables" / "left_out.csv", index=False)
 
 
 def verify(scores: pd.DataFrame, planned: Iterable[str]) -> None:

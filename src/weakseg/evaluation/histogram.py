@@ -164,10 +164,14 @@ def otsu(counts: Histogram) -> float:
     return float(THRESHOLDS[int(np.argmax(between))])
 
 
-def best_threshold(histograms: Sequence[Histogram]) -> float:
+def best_threshold(histograms: Sequence[Histogram], every: int = 1) -> float:
     """The threshold with the best mean Dice over a set of cases, the lowest of equal ones.
 
     Over the tested set it is an upper bound (`oracle-set`); over k validation patients it is `val-k`.
+
+    Args:
+        histograms: of one map for each case.
+        every: how many of THRESHOLDS to step by.
 
     Raises:
         ValueError: the set is empty.
@@ -175,8 +179,8 @@ def best_threshold(histograms: Sequence[Histogram]) -> float:
     if not histograms:
         raise ValueError("no histogram to choose a threshold on")
     # Sorted, so that the sum's rounding does not depend on the order of the cases.
-    curves = np.sort([overlap_curves(counts)["dice"] for counts in histograms], axis=0)
-    return float(THRESHOLDS[int(np.argmax(curves.mean(axis=0)))])
+    curves = np.sort([overlap_curves(counts)["dice"][::every] for counts in histograms], axis=0)
+    return float(THRESHOLDS[::every][int(np.argmax(curves.mean(axis=0)))])
 
 
 def save(path: Path, keys: pd.DataFrame, histograms: Sequence[Histogram]) -> None:

@@ -12,6 +12,9 @@ from weakseg.evaluation.segmentation import border, box_of
 BOX_THRESHOLDS: NDArray = np.arange(20) / 20
 """Thresholds of :func:`box_iou_curve`, (20,): 0, 0.05, ..."""
 
+POINTING_MM = 15.0
+"""Tolerance of the pointing game: its source's 15 pixels, of 1 mm."""
+
 BOX_IOUS = (0.3, 0.5, 0.7)
 """IoU from which a box is right, as in MaxBoxAccV2."""
 
@@ -95,7 +98,7 @@ def box_iou_curve(relevance: NDArray, lesion: NDArray) -> NDArray:
     """IoU of the map's box and the lesion's at each of BOX_THRESHOLDS t, (20,) in [0, 1], larger is better.
 
     Each box is that of the largest component (26 neighbours; of equal ones the first in the grid's order), of
-    ``map > t`` and of the lesion. No voxel above t: 0. For :func:`max_box_accuracy`.
+    ``map > t`` and of the lesion. No voxel above t: 0. For :func:`box_hits`.
 
     Args:
         relevance: (X, Y, Z) float32 in [0, 1].
@@ -117,12 +120,13 @@ def box_iou_curve(relevance: NDArray, lesion: NDArray) -> NDArray:
     return curve
 
 
-def max_box_accuracy(curves: NDArray) -> dict[float, float]:
-    """MaxBoxAcc: share of cases whose box is right, at the threshold that is best for the set, by IoU of BOX_IOUS.
+def box_hits(curves: NDArray) -> dict[float, NDArray]:
+    """Is the box of each case right at the threshold that is best for the set? (cases,) bool by IoU of BOX_IOUS.
 
-    In [0, 1], larger is better. The threshold is chosen on the tested set, so it is an upper bound, like the point
-    `oracle-set`. Choe et al. 2020, *Evaluating weakly supervised object localization methods right*,
-    10.1109/CVPR42600.2020.00320; here in 3D, with IoU 0.3 and 0.7 beside 0.5 as in MaxBoxAccV2 (arXiv 2007.04178).
+    MaxBoxAcc is the mean over the cases, in [0, 1], larger is better. The threshold (of equal ones the lowest) is
+    chosen on the tested set, so it is an upper bound, like the point `oracle-set`.
+    Choe et al. 2020, *Evaluating weakly supervised object localization methods right*, 10.1109/CVPR42600.2020.00320;
+    here in 3D, with IoU 0.3 and 0.7 beside 0.5 as in MaxBoxAccV2 (arXiv 2007.04178).
 
     Args:
         curves: (cases, 20), one :func:`box_iou_curve` for each lesion-bearing case.
@@ -133,7 +137,8 @@ def max_box_accuracy(curves: NDArray) -> dict[float, float]:
     curves = np.asarray(curves)
     if not len(curves) or np.isnan(curves).any():
         raise ValueError("MaxBoxAcc is over lesion-bearing cases, at least one")
-    return {least: float(np.mean(curves >= least, axis=0).max()) for least in BOX_IOUS}
+    right = {least: curves >= least for least in BOX_IOUS}
+    return {least: boxes[:, np.argmax(boxes.sum(axis=0))] for least, boxes in right.items()}
 
 
 def _largest_box(mask: NDArray) -> NDArray:

@@ -1,191 +1,288 @@
-"""Scoring the maps of one family and seed: every tested case, method, refinement and operating point."""
+"""Scoring the maps of one family and seed: every tested case, method, refinement and operating point.
+
+The first pass counts each map's values in and out of the lesion, and keeps the counts: all thresholds follow from them.
+The second cuts the maps there and scores the masks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from weakseg import catalogue, nifti
-from weakseg.data.grid import read_foreground, resample
+from weakseg import catalogue
 from weakseg.data.index import read_cases
+from weakseg.data.labels import read_labels
 from weakseg.data.truth import open_lesion
-from weakseg.evaluation.histogram import Histogram, best_threshold, histogram, otsu
-from weakseg.evaluation.protocol import normalise
-from weakseg.evaluation.segmentation import Surface, diagonal, overlap
+from weakseg.evaluation.histogram import Histogram, histogram, prevalence, save
+from weakseg.evaluation.localisation import (
+    BOX_IOUS,
+    POINTING_MM,
+    box_hits,
+    box_iou_curve,
+    mass_accuracy,
+    pointing_game,
+    rank_accuracy,
+)
+from weakseg.evaluation.points import Cut, Draws, cut_by_case, cut_by_draws, cut_by_set, draw_validation
+from weakseg.evaluation.reading import Source, Truth, read_map, read_sources, read_truth
+from weakseg.evaluation.segmentation import false_positives, overlap, volume_errors
 from weakseg.execution import Context, read_record
 from weakseg.refinements.components import clean
 
-FIXED = 0.5
-"""The threshold of the operating point `fixed`."""
+BOX_CURVE = "box_iou"
+"""Column of :func:`box_iou_curve` until the set's threshold is known."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A folder of maps of one fold: raw ones, or refined by a chain."""
+class Place:
+    """A case and the part it has in a fold."""
 
-    folder: Path
-    chain: str
     fold: int
-    methods: list[str]
-    masks_used: set[str]
+    role: str
+    case: str
 
 
 @dataclass(frozen=True)
-class Truth:
-    """A case's truth on the publisher's grid, cut to the box that holds foreground and lesion.
+class Task:
+    """A tested case with the counts of each of its maps, and where the operating points cut them."""
 
-    Attributes:
-        foreground, lesion: (X, Y, Z) bool.
-        affine: (4, 4) of the box in mm.
-        spacing: voxel size in mm.
-        surface: the lesion's border; a miss costs the diagonal of the whole grid.
-    """
+    place: Place
+    maps: list[tuple[Source, Histogram, dict[str, Cut]]]
 
-    foreground: NDArray
-    lesion: NDArray
-    affine: NDArray
-    spacing: tuple[float, float, float]
-    surface: Surface
 
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel."""
-        return float(np.prod(self.spacing)) / 1000
+Counts = dict[Place, dict[Source, Histogram]]
 
 
 def run(context: Context) -> None:
-    """Write ``scores.parquet``, one row per case, method, refinement and operating point.
+    """Write ``scores.parquet``, ``histograms.parquet`` and ``left_out.csv``.
 
-    Maps are brought to the publisher's grid before they are cut, so that millimetres are true. The oracle's threshold
-    is chosen on the map, once per set (test or shift) over all folds; ``components`` is applied after any cut.
+    Scores: one row per tested case, method, refinement and operating point. Maps are brought to the publisher's grid
+    before they are cut, so that millimetres are true. Thresholds are chosen on the map, ``components`` cleans the mask
+    after the cut. Histograms: one row per map of a tested case, or of a validation case that a draw took. Left out:
+    the operating points that the data set is too small for, and why.
     """
-    cases = read_cases(context.folder("index")).set_index("case", drop=False)
-    sources = list(_sources(context))
-    rows = [row for role in ("test", "shift") for row in _score_set(context, sources, cases, role)]
-    pd.DataFrame(rows).to_parquet(context.out / "scores.parquet", index=False)
-
-
-def _sources(context: Context) -> Iterator[Source]:
-    folds = {}
-    for folder in context.upstream["maps"]:
-        record = read_record(folder)
-        folds[record["key"]] = record["params"]["fold"]
-        methods = list(record["params"]["methods"])
-        yield Source(folder, "threshold", folds[record["key"]], methods, set(record["masks_used"]))
-    for folder in context.upstream["refinements"]:
-        record = read_record(folder)
-        fold = folds[record["upstream"]["maps"][0]]
-        methods = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        yield Source(folder, "+".join(record["params"]["steps"]), fold, methods, set(record["masks_used"]))
-
-
-def _score_set(context: Context, sources: list[Source], cases: pd.DataFrame, role: str) -> Iterator[dict[str, Any]]:
-    """Rows of all methods over a set, ``test`` or ``shift``.
-
-    One pass over the cases scores the points that each case has for itself; the oracle's threshold is known after it,
-    so its rows take a second one.
-    """
-    points = context.params["operating_points"]
-    tested = list(_tested(sources, cases, role))
-    histograms: dict[tuple[str, str], list[Histogram]] = {}
-    for case, of_fold in tested:
-        truth = _truth(context, case)
-        if "oracle-set" in points:
-            open_lesion(context, context.folder("truth"), case, "oracle-set", context.params["region"])
-        for source, method in of_fold:
-            relevance = _on_box(context, source, method, case, truth)
-            counts = histogram(relevance, truth.lesion, truth.foreground, truth.voxel_ml)
-            cuts = {"fixed": FIXED, "label-free": otsu(counts)}
-            for point in (point for point in points if point in cuts):
-                yield from _rows(context, cases, source, method, role, point, cuts[point], case, relevance, truth)
-            if "oracle-set" in points:
-                histograms.setdefault((source.chain, method), []).append(counts)
-    oracle = {key: best_threshold(of_key) for key, of_key in histograms.items()}
-    opened = context.truth_opened.get("oracle-set", set()) & {case for case, _ in tested}
-    for case, of_fold in tested if oracle else ():
-        truth = _truth(context, case)
-        for source, method in of_fold:
-            relevance, threshold = _on_box(context, source, method, case, truth), oracle[source.chain, method]
-            for row in _rows(context, cases, source, method, role, "oracle-set", threshold, case, relevance, truth):
-                yield {**row, "mask_budget": len(source.masks_used | opened)}
-
-
-def _tested(sources: list[Source], cases: pd.DataFrame, role: str) -> Iterator[tuple[str, list[tuple[Source, str]]]]:
-    """The cases of a set, each with the maps of its fold by source and method; shift cases are in the first fold."""
-    for fold in sorted({source.fold for source in sources}) if role == "test" else [0]:
-        of_fold = [(source, method) for source in sources if source.fold == fold for method in source.methods]
-        for case in cases.index[cases[f"role_f{fold}"] == role]:
-            yield case, of_fold
-
-
-def _rows(
-    context: Context,
-    cases: pd.DataFrame,
-    source: Source,
-    method: str,
-    role: str,
-    point: str,
-    threshold: float,
-    case: str,
-    relevance: NDArray,
-    truth: Truth,
-) -> Iterator[dict[str, Any]]:
-    """A row for each chain that uses these maps; they differ in whether ``components`` cleans the mask."""
     params = context.params
-    for chain in (chain for chain, its_maps in params["chains"].items() if its_maps == source.chain):
-        predicted = relevance > threshold
-        if chain.endswith("components"):
-            predicted = clean(predicted, truth.spacing, **params["components"])
-        yield {
-            "run": context.key,
-            **{name: params[name] for name in ("dataset", "region", "view", "classifier", "gate", "seed", "anatomy")},
-            **cases.loc[case, ["case", "patient", "source"]].to_dict(),
-            "method": method,
-            "refinement": chain,
-            "operating_point": point,
-            "role": role,
-            "fold": source.fold,
-            "threshold": threshold,
-            **overlap(predicted, truth.lesion),
-            **truth.surface.compare(predicted),
-            "lesion_ml": np.count_nonzero(truth.lesion) * truth.voxel_ml,
-            "predicted_ml": np.count_nonzero(predicted) * truth.voxel_ml,
-            "mask_budget": len(source.masks_used),
-            "label_budget": _label_budget(context, method, source.fold),
-        }
+    cases = read_cases(context.folder("index")).set_index("case", drop=False)
+    sources = list(read_sources(context))
+    folds = sorted({source.fold for source in sources})
+    sizes = params["val_k"] if "val-k" in params["operating_points"] else []
+    labels = read_labels(context.folder("labels"))
+    draws, left_out = draw_validation(cases, labels, folds, sizes, params["draws"], params["data_seed"])
+    _write_left_out(context, left_out)
+    places = [*_validating(draws), *_tested(cases, folds)]
+    counted = context.map_cases_resumably(partial(_count, sources=sources), places, "histograms")
+    counts = dict(zip(places, counted, strict=True))
+    _save(context, cases, counts)
+    tasks = _tasks(context, counts, draws)
+    rows = context.map_cases_resumably(partial(_score, cases=cases), tasks, "scores")
+    scores = pd.DataFrame([row for of_case in rows for row in of_case])
+    _box_hits(scores).to_parquet(context.out / "scores.parquet", index=False)
 
 
-def _truth(context: Context, case: str) -> Truth:
-    lesion, affine = open_lesion(context, context.folder("truth"), case, "scores", context.params["region"])
-    on_grid, grid_affine = read_foreground(context.folder("preprocess"), case)
-    foreground = resample(on_grid, grid_affine, lesion.shape, affine, "nearest") > 0
-    occupied = np.nonzero(foreground | lesion)
-    # One voxel around, so that masks do not end at the box where they do not end at the volume.
-    low = [max(int(axis.min()) - 1, 0) for axis in occupied]
-    box = tuple(slice(start, int(axis.max()) + 2) for start, axis in zip(low, occupied, strict=True))
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ low
-    spacing = nifti.spacing_of(affine)
-    surface = Surface(lesion[box], spacing, diagonal(lesion.shape, spacing))
-    return Truth(foreground[box], lesion[box], moved, spacing, surface)
+def _write_left_out(context: Context, left_out: dict[str, str]) -> None:
+    columns = ["dataset", "operating_point", "reason"]
+    rows = [(context.params["dataset"], point, reason) for point, reason in left_out.items()]
+    for dataset, point, reason in rows:
+        print(f"scores: {dataset}: {point} is left out: {reason}", file=sys.stderr)
+    pd.DataFrame(rows, columns=columns).to_csv(context.out / "left_out.csv", index=False)
 
 
-def _on_box(context: Context, source: Source, method: str, case: str, truth: Truth) -> NDArray:
-    """The map in [0, 1] on the box of the truth, (X, Y, Z) float32, 0 outside the foreground."""
-    relevance, affine = nifti.read(source.folder / method / f"{case}.nii.gz")
-    if source.chain == "threshold":
-        relevance = normalise(relevance, read_foreground(context.folder("preprocess"), case)[0])
-    return np.where(truth.foreground, resample(relevance, affine, truth.lesion.shape, truth.affine, "linear"), 0)
+def _validating(draws: dict[int, Draws]) -> Iterator[Place]:
+    """The validation cases that any draw took."""
+    for fold, of_fold in draws.items():
+        for case in sorted({case for of_point in of_fold.values() for drawn in of_point for case in drawn}):
+            yield Place(fold, "val", case)
 
 
-def _label_budget(context: Context, method: str, fold: int) -> int:
+def _tested(cases: pd.DataFrame, folds: list[int]) -> Iterator[Place]:
+    """All tested cases; shift cases are in the first fold."""
+    for fold in folds:
+        for role in ("test", "shift") if fold == 0 else ("test",):
+            for case in cases.index[cases[f"role_f{fold}"] == role]:
+                yield Place(fold, role, case)
+
+
+def _count(context: Context, place: Place, sources: list[Source]) -> dict[Source, Histogram]:
+    """First pass over a case: the counts of each map of its fold."""
+    truth = read_truth(context, place.case, "val-k" if place.role == "val" else "scores")
+    if place.role != "val" and "oracle-set" in context.params["operating_points"]:
+        open_lesion(context, context.folder("truth"), place.case, "oracle-set", context.params["region"])
+    of_fold = (source for source in sources if source.fold == place.fold)
+    return {
+        source: histogram(
+            read_map(context, source, place.case, truth)[1], truth.lesion, truth.foreground, truth.voxel_ml
+        )
+        for source in of_fold
+    }
+
+
+def _save(context: Context, cases: pd.DataFrame, counts: Counts) -> None:
+    keys = [
+        (place.role, place.fold, place.case, cases.loc[place.case, "patient"], source.method, source.chain)
+        for place, of_case in counts.items()
+        for source in of_case
+    ]
+    columns = ["role", "fold", "case", "patient", "method", "refinement"]
+    histograms = [of_map for of_case in counts.values() for of_map in of_case.values()]
+    save(context.out / "histograms.parquet", pd.DataFrame(keys, columns=columns), histograms)
+
+
+def _tasks(context: Context, counts: Counts, draws: dict[int, Draws]) -> list[Task]:
+    """The tested cases with every cut; a set's threshold is chosen once, over all folds together."""
+    points = context.params["operating_points"]
+    validation: dict[Source, dict[str, Histogram]] = {}
+    sets: dict[tuple[str, str, str], dict[str, Histogram]] = {}
+    for place, of_case in counts.items():
+        for source, of_map in of_case.items():
+            of_source = validation.setdefault(source, {})
+            if place.role == "val":
+                of_source[place.case] = of_map
+            else:
+                sets.setdefault((place.role, source.method, source.chain), {})[place.case] = of_map
+    opened = context.truth_opened
+    by_draws = {
+        source: cut_by_draws(draws[source.fold], of_source, opened.get("val-k", set()))
+        for source, of_source in validation.items()
+    }
+    by_set = {
+        key: cut_by_set(of_set, opened["oracle-set"]) if "oracle-set" in points else {} for key, of_set in sets.items()
+    }
+    return [
+        Task(
+            place,
+            [
+                (
+                    source,
+                    of_map,
+                    dict(cut_by_case(points, of_map))
+                    | by_draws[source]
+                    | by_set[place.role, source.method, source.chain],
+                )
+                for source, of_map in of_case.items()
+            ],
+        )
+        for place, of_case in counts.items()
+        if place.role != "val"
+    ]
+
+
+def _score(context: Context, task: Task, cases: pd.DataFrame) -> list[dict[str, Any]]:
+    """Second pass over a case: a row for each map, chain that uses it, and operating point."""
+    params, place = context.params, task.place
+    truth = read_truth(context, place.case, "scores")
+    setting = {name: params[name] for name in ("dataset", "region", "view", "classifier", "gate", "seed", "anatomy")}
+    setting |= {"run": context.key, "role": place.role, "fold": place.fold}
+    setting |= cases.loc[place.case, ["case", "patient", "source"]].to_dict()
+    rows = []
+    for source, counts, cuts in task.maps:
+        stored, relevance = read_map(context, source, place.case, truth)
+        of_map = {"auprc": counts.auprc, "prevalence": prevalence(counts), **localise(stored, relevance, truth)}
+        label_budget = _label_budget(context, source)
+        for chain in (chain for chain, its_maps in params["chains"].items() if its_maps == source.chain):
+            cleaning = params["components"] if chain.endswith("components") else None
+            masks = Masks(relevance, truth, cleaning)
+            for point, cut in cuts.items():
+                rows.append(
+                    {
+                        **setting,
+                        "method": source.method,
+                        "refinement": chain,
+                        "operating_point": point,
+                        "threshold": float(np.mean(cut.thresholds)),
+                        **masks.mean_scores(cut.thresholds),
+                        **of_map,
+                        "lesion_ml": counts.lesion * truth.voxel_ml,
+                        "mask_budget": max(len(source.masks_used | chosen_by) for chosen_by in cut.masks),
+                        "label_budget": label_budget,
+                    }
+                )
+    return rows
+
+
+def localise(stored: NDArray, relevance: NDArray, truth: Truth) -> dict[str, Any]:
+    """Scores of a map without a cut, of :mod:`weakseg.evaluation.localisation`; NaN without a lesion.
+
+    Args:
+        stored: (X, Y, Z) before it is normalised, which makes its largest values equal.
+        relevance: (X, Y, Z) float32 in [0, 1].
+        truth: of the case.
+    """
+    return {
+        "pointing_game": pointing_game(stored, truth.lesion, truth.spacing, POINTING_MM),
+        "mass_accuracy": mass_accuracy(relevance, truth.lesion),
+        "rank_accuracy": rank_accuracy(relevance, truth.lesion),
+        BOX_CURVE: box_iou_curve(relevance, truth.lesion),
+    }
+
+
+class Masks:
+    """The scores of the masks that a map is cut into.
+
+    Args:
+        relevance: (X, Y, Z) float32 in [0, 1].
+        truth: of the case.
+        cleaning: parameters of ``components``; None leaves masks as they are.
+    """
+
+    def __init__(self, relevance: NDArray, truth: Truth, cleaning: dict[str, float] | None) -> None:
+        self.relevance, self.truth, self.cleaning = relevance, truth, cleaning
+        self.known: dict[int, dict[str, float]] = {}
+
+    def mean_scores(self, thresholds: Iterable[float]) -> dict[str, float]:
+        """Each score's mean over thresholds."""
+        thresholds = list(thresholds)
+        scores = {threshold: self.scores(threshold) for threshold in set(thresholds)}
+        names = scores[thresholds[0]]
+        return {name: float(np.mean([scores[threshold][name] for threshold in thresholds])) for name in names}
+
+    def scores(self, threshold: float) -> dict[str, float]:
+        """Scores of the mask above a threshold."""
+        predicted = self.relevance > threshold
+        # Masks of a map are nested, so those of one size are the same.
+        size = int(np.count_nonzero(predicted))
+        if size not in self.known:
+            if self.cleaning is not None:
+                predicted = clean(predicted, self.truth.spacing, **self.cleaning)
+            self.known[size] = score_mask(predicted, self.truth)
+        return self.known[size]
+
+
+def score_mask(predicted: NDArray, truth: Truth) -> dict[str, float]:
+    """All scores of a mask (X, Y, Z) bool; those by lesion volume are counts."""
+    lesions = truth.lesions.match(predicted)
+    bands = lesions.by_volume()
+    return {
+        **overlap(predicted, truth.lesion),
+        **truth.surface.compare(predicted),
+        **volume_errors(predicted, truth.lesion, truth.voxel_ml),
+        **lesions.scores(),
+        **{f"lesions_{band}_ml": float(number) for band, (number, _) in bands.items()},
+        **{f"found_{band}_ml": float(found) for band, (_, found) in bands.items()},
+        **false_positives(predicted, truth.lesion, truth.foreground, truth.voxel_ml),
+        "predicted_ml": np.count_nonzero(predicted) * truth.voxel_ml,
+    }
+
+
+def _box_hits(scores: pd.DataFrame) -> pd.DataFrame:
+    """Boxes that are right instead of their curves: ``box_30``, ``box_50``, ``box_70``; NaN without lesion."""
+    names = {least: f"box_{100 * least:.0f}" for least in BOX_IOUS}
+    scores[list(names.values())] = np.nan
+    bearing = scores[scores["lesion_ml"] > 0]
+    for _, rows in bearing.groupby(["role", "method", "refinement", "operating_point"]):
+        for least, hits in box_hits(np.stack(list(rows[BOX_CURVE]))).items():
+            scores.loc[rows.index, names[least]] = hits.astype(float)
+    return scores.drop(columns=BOX_CURVE)
+
+
+def _label_budget(context: Context, source: Source) -> int:
     """Slice labels that the case's classifier was trained and validated on; none for ungated nulls."""
-    if context.params["gate"] == "none" and catalogue.METHODS[method].null:
+    if context.params["gate"] == "none" and catalogue.METHODS[source.method].null:
         return 0
-    return int(read_record(context.upstream["classifiers"][fold])["counts"]["labels_used"])
+    return int(read_record(context.upstream["classifiers"][source.fold])["counts"]["labels_used"])

@@ -1,4 +1,4 @@
-"""The contract of map methods, and the stage that runs a family of them over the tested cases of a fold.
+"""The contract of map methods, and the stage that runs a family of them over the cases of a fold.
 
 A family is a module of this package with one function, ``explain``. It is given a frozen classifier and the slice
 units of one case and returns a raw relevance map per unit: larger means more evidence for the explained class, in
@@ -8,6 +8,7 @@ units that need no scale. Masks are out of its reach.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -61,26 +62,42 @@ class Explain(Protocol):
 
 
 def run(context: Context) -> None:
-    """Write ``<method>/<case>.nii.gz``, the raw map (X, Y, Z) on the case's grid, for every tested case of the fold."""
-    params, preprocessed = context.params, context.folder("preprocess")
+    """Write ``<method>/<case>.nii.gz``, the raw map (X, Y, Z) on the case's grid, for the cases of the fold."""
+    params = context.params
     torch.set_num_threads(context.threads)
     torch.use_deterministic_algorithms(True)
-    cases = read_cases(context.folder("index"))
-    # Shift cases are the same in every fold: the first fold's classifier explains them.
-    roles = ["test", "shift"] if params["fold"] == 0 else ["test"]
-    tested = cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]
     trained, untrained = read_networks(context)
-    gate = Gate(context) if params["gate"] == "classifier" else None
     channels = context.record("preprocess")["params"]["channels"]
     families = {catalogue.METHODS[name].family for name in params["methods"]}
     explain: Explain = import_module(f"weakseg.maps.{families.pop()}").explain
 
-    def explain_case(case: str) -> None:
+    def explain_units(units: Units, selected: NDArray) -> Maps:
+        explained = Explained(units, selected, trained, untrained, channels, params["seed"], context.device)
+        maps = explain(explained, params["methods"])
+        context.count("forwards", explained.forwards)
+        return maps
+
+    context.count("forwards", 0)
+    write_maps(context, explain_units)
+
+
+def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]) -> None:
+    """Write the maps of every case of the fold that is tested or validates, behind the gate.
+
+    Args:
+        context: of a stage with the parameters of a family of maps.
+        explain_units: raw maps by method, (M, 1, X, Y), of the (M,) units of a case that are named.
+    """
+    params, preprocessed = context.params, context.folder("preprocess")
+    cases = read_cases(context.folder("index"))
+    # Shift cases are the same in every fold: the first fold's classifier explains them.
+    roles = ["test", "val", "shift"] if params["fold"] == 0 else ["test", "val"]
+    gate = Gate(context) if params["gate"] == "classifier" else None
+    # Cases share one process: networks are read once, and each case fills a batch by itself.
+    for case in cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]:
         units = slice_units(preprocessed, case, params["min_foreground_mm2"])
         selected = gate.passing(units) if gate else np.arange(len(units.positions))
-        explained = Explained(units, selected, trained, untrained, channels, params["seed"], context.device)
-        maps = explain(explained, params["methods"]) if len(selected) else {}
-        context.count("forwards", explained.forwards)
+        maps = explain_units(units, selected) if len(selected) else {}
         context.count("units", len(units.positions))
         context.count("units_gated", len(units.positions) - len(selected))
         for name in params["methods"]:
@@ -88,10 +105,6 @@ def run(context: Context) -> None:
             if len(selected):
                 volume[selected] = maps[name][:, 0]
             nifti.write_map(context.out / name / f"{case}.nii.gz", units.stack(volume), units.affine)
-
-    # Cases share one process: networks are read once, and each case fills a batch by itself.
-    for case in tested:
-        explain_case(case)
 
 
 def read_networks(context: Context) -> tuple[nn.Module, nn.Module]:

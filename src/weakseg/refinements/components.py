@@ -28,9 +28,11 @@ def clean(
     # Padding keeps the border of the box from eroding the closed mask.
     cut = np.pad(mask[box], [(width, width) for width in margin])
     if _reaches_a_neighbour(opening_mm, spacing):
-        cut = ndimage.binary_opening(cut, ball(opening_mm, spacing))
+        element = ball(opening_mm, spacing)
+        cut = dilate(erode(cut, element), element)
     if _reaches_a_neighbour(closing_mm, spacing):
-        cut = ndimage.binary_closing(cut, ball(closing_mm, spacing))
+        element = ball(closing_mm, spacing)
+        cut = erode(dilate(cut, element), element)
     labels, _ = ndimage.label(cut, np.ones((3, 3, 3)))
     volumes_ml = np.bincount(labels.ravel()) * np.prod(spacing) / 1000
     keep = volumes_ml >= min_volume_ml
@@ -46,6 +48,35 @@ def ball(radius_mm: float, spacing: tuple[float, float, float]) -> NDArray:
     reach = [int(radius_mm / size + 1e-6) for size in spacing]
     axes = np.meshgrid(*(np.arange(-n, n + 1) * size for n, size in zip(reach, spacing, strict=True)), indexing="ij")
     return sum(axis**2 for axis in axes) <= radius_mm**2 + 1e-6
+
+
+def dilate(mask: NDArray, element: NDArray) -> NDArray:
+    """A mask (X, Y, Z) bool grown by a ball; nothing grows in from outside the grid.
+
+    That of ``scipy.ndimage.binary_dilation``, many times as fast: a ball is made of columns along Z of few heights, so
+    the mask is grown along Z once a height and then moved to each of the columns.
+    """
+    return _grow(mask, element, outside=False)
+
+
+def erode(mask: NDArray, element: NDArray) -> NDArray:
+    """A mask (X, Y, Z) bool shrunk by a ball, also from the grid's end; see :func:`dilate`."""
+    return ~_grow(~mask, element, outside=True)
+
+
+def _grow(mask: NDArray, element: NDArray, outside: bool) -> NDArray:
+    reach = [size // 2 for size in element.shape]
+    padded = np.pad(mask, [(n, n) for n in reach], constant_values=outside)
+    heights = element.sum(axis=2) // 2
+    width, depth, length = mask.shape
+    column = padded[:, :, reach[2] : reach[2] + length].copy()
+    grown = np.zeros_like(mask)
+    for height in range(reach[2] + 1):
+        for start in {reach[2] - height, reach[2] + height}:
+            column |= padded[:, :, start : start + length]
+        for x, y in np.argwhere(element.any(axis=2) & (heights == height)):
+            grown |= column[x : x + width, y : y + depth]
+    return grown
 
 
 def _reaches_a_neighbour(radius_mm: float, spacing: tuple[float, float, float]) -> bool:

@@ -20,7 +20,7 @@ from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.histogram import histogram, otsu
-from weakseg.evaluation.protocol import normalise
+from weakseg.evaluation.protocol import in_order, normalise
 from weakseg.execution import Context, read_record
 from weakseg.report import style
 from weakseg.studies.leaderboard import patient_means
@@ -42,7 +42,7 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
         patients: Dice by row key and patient.
         path: PNG to write.
     """
-    points = [point for point in catalogue.OPERATING_POINTS if point in set(board["operating_point"])]
+    points = in_order(board["operating_point"])
     chains = list(dict.fromkeys(sorted(board["refinement"], key=lambda chain: (chain != "threshold", chain))))
     colours = dict(zip(chains, itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
     panels = [rows for _, rows in board.groupby(["dataset", "source", "gate"])]
@@ -77,12 +77,18 @@ def _draw_point(
         colour = colours[row["refinement"]]
         axis.plot(dice, np.full(len(dice), at), ".", color=colour, alpha=0.25, ms=2.5)
         axis.plot([row["dice_low"], row["dice_high"]], [at, at], color=colour, lw=1.5)
-        axis.plot(row["dice"], at, marker=style.POINT_MARKERS[row["operating_point"]], color=colour, ms=4)
+        axis.plot(row["dice"], at, marker=style.point_marker(row["operating_point"]), color=colour, ms=4)
 
 
 def _label_point(axis: Axes, point: str) -> None:
     bound = point == "oracle-set"
-    axis.set_title(f"{point}\n(upper bound: cut on the test masks)" if bound else f"{point}\n(no masks used)")
+    if bound:
+        masks = "upper bound: cut on the test masks"
+    elif point.startswith("val-"):
+        masks = "cut on validation patients' masks"
+    else:
+        masks = "cut without masks"
+    axis.set_title(f"{point}\n({masks})")
     if bound:
         axis.set_facecolor("#f2f2f2")
         axis.title.set_color(style.BOUND)

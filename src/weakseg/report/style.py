@@ -15,7 +15,6 @@ from weakseg import catalogue
 TRUTH, PREDICTION = "#ffffff", "#00e5ff"
 """Colours of outlines on images."""
 HEAT = "inferno"
-POINT_MARKERS = {"fixed": "s", "label-free": "o", "oracle-set": "D"}
 REFINEMENT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, told apart by everyone."""
 BOUND = "#8c8c8c"
@@ -34,6 +33,11 @@ plt.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+def point_marker(point: str) -> str:
+    """The marker of an operating point; all `val-k` share one."""
+    return {"fixed": "s", "label-free": "o", "oracle-set": "D"}.get(point, "^")
 
 
 def title_of(method: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from weakseg import catalogue
 from weakseg.evaluation.collect import ROW_KEY
+from weakseg.evaluation.protocol import in_order
 from weakseg.evaluation.statistics import bootstrap_interval, holm, paired_p
 from weakseg.execution import Context, read_record, write_json
 from weakseg.randomness import rng
@@ -87,7 +88,7 @@ def leaderboard(scores: pd.DataFrame, comparisons: pd.DataFrame, seed: int, resa
     rank = board[ranked].groupby(FAMILY)["dice"].rank(ascending=False, method="min")
     board.insert(board.columns.get_loc("label_budget") + 1, "rank", rank.astype("Int64"))
     board = board.merge(_verdicts(comparisons), on=ROW_KEY, how="left")
-    order = {point: place for place, point in enumerate(catalogue.OPERATING_POINTS)}
+    order = {point: place for place, point in enumerate(in_order(board["operating_point"]))}
     board["_order"] = board["operating_point"].map(order)
     board = board.sort_values([*FAMILY[:3], "_order", "dice"], ascending=[True] * 4 + [False], kind="stable")
     return board.drop(columns="_order").reset_index(drop=True)

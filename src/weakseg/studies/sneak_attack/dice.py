@@ -16,10 +16,10 @@ from weakseg.classifiers.resnet import labelled, read_slices
 from weakseg.data.grid import read_foreground
 from weakseg.data.labels import LESION
 from weakseg.evaluation.histogram import CUT_ALL, STEPS, THRESHOLDS, histogram, otsu, overlap_curves
+from weakseg.evaluation.protocol import draw_masks
 from weakseg.evaluation.statistics import resample_counts
 from weakseg.execution import Context, read_record
 from weakseg.randomness import rng
-from weakseg.studies.sneak_attack.draws import draw_masks
 
 SETTING = ["architecture", "method", "operating_point"]
 

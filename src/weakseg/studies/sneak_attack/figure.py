@@ -77,17 +77,19 @@ def _draw_dice(axis: Axes, rows: pd.DataFrame) -> None:
         )
         for row in of_method.drop(fixed.index).to_dict("records"):
             bound = row["operating_point"] == "oracle-set"
-            axis.plot(row["threshold"], row["dice"], _marker(row), color=style.BOUND if bound else colour, ms=5)
+            axis.plot(
+                row["threshold"],
+                row["dice"],
+                style.point_marker(row["operating_point"]),
+                color=style.BOUND if bound else colour,
+                ms=5,
+            )
     points = [point for point in dict.fromkeys(rows["operating_point"]) if not point[0].isdigit()]
     titles = {"oracle-set": "oracle-set (upper bound)", "label-free": "Otsu (label-free)"}
     handles = axis.get_legend_handles_labels()[0] + [
-        Line2D([], [], marker=_marker({"operating_point": point}), ls="", color="black", label=titles.get(point, point))
+        Line2D([], [], marker=style.point_marker(point), ls="", color="black", label=titles.get(point, point))
         for point in points
     ]
     axis.legend(handles=handles)
     axis.set(xlabel="threshold on the map of a slice", ylabel="Dice, mean over lesion slices", xlim=(0, 1), ylim=(0, 1))
     axis.set_title("heat maps as segmentations")
-
-
-def _marker(row: dict[str, str]) -> str:
-    return style.POINT_MARKERS.get(row["operating_point"], "^")
