@@ -35,6 +35,9 @@ class Stage:
 PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
 """Raised whenever a phantom's bytes change; earlier results keep their key."""
 
+MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls")
+"""The modules that explain; a new family joins them."""
+
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
         1, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
@@ -52,11 +55,15 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
     "classifier": Stage(2, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(3, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "maps": Stage(4, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     "refinement": Stage(2, "weakseg.refinements:run"),
     "scores": Stage(3, "weakseg.evaluation.scores:run", ("scores", "oracle-set")),
+    # These ask the classifier, not the masks, how good a map is.
+    "faithfulness": Stage(1, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "repeatability": Stage(1, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(1, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(2, "weakseg.studies.leaderboard:run"),
+    "faithfulness_table": Stage(1, "weakseg.studies.faithfulness:run"),
     "figures": Stage(3, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(1, "weakseg.report.models:run"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ PUBLISHED = {
         "tables/classifiers.csv",
         "tables/labels.csv",
     ),
+    "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
     "figures": ("figures/overlays.png", "figures/dice.png"),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
 }
@@ -68,7 +70,7 @@ class Plan:
     config: Config
     runs: dict[str, Run] = field(default_factory=dict)
 
-    def add(self, stage: str, label: str, params: dict[str, Any], **upstream: str | list[str]) -> str:
+    def add(self, stage: str, label: str, params: dict[str, Any], **upstream: str | Sequence[str]) -> str:
         """Add a run and return its key; an equal run is added once."""
         keys = {role: [value] if isinstance(value, str) else list(value) for role, value in upstream.items()}
         params = json.loads(canonical(params))
@@ -131,6 +133,7 @@ def build(config: Config) -> Plan:
     scores: list[str] = []
     classifiers: list[str] = []
     labels: list[str] = []
+    faithful: dict[str, list[str]] = {"faithfulness": [], "repeatability": []}
     overlays: dict[str, list[str]] = {"preprocess": [], "truth": [], "maps": [], "index": []}
     for name, dataset in config.datasets.items():
         data = _plan_data(plan, name, dataset)
@@ -138,11 +141,13 @@ def build(config: Config) -> Plan:
         for role in ("preprocess", "truth", "index"):
             overlays[role].append(data[role])
         trained: list[str] = []
+        explained: dict[str, list[str]] = {gate: [] for gate in config.maps.gate}
         for seed in config.seeds:
             folds = range(dataset.split.folds)
             networks = [_plan_classifier(plan, name, data, seed, fold) for fold in folds]
             trained += networks
             for gate in config.maps.gate:
+                of_families: list[list[str]] = []
                 for family, methods in _families(config, dataset).items():
                     maps = [
                         _plan_maps(plan, name, data, networks[fold], family, methods, gate, seed, fold)
@@ -151,12 +156,23 @@ def build(config: Config) -> Plan:
                     scores.append(_plan_scores(plan, name, dataset, data, networks, maps, family, gate, seed))
                     if seed == config.seeds[0] and gate == config.maps.gate[0]:
                         overlays["maps"] += maps
+                    of_families.append(maps)
+                    explained[gate] += maps
+                for fold, of_fold in enumerate(zip(*of_families, strict=True)):
+                    faithful["faithfulness"].append(
+                        _plan_faithfulness(plan, name, data, networks[fold], of_fold, gate, seed, fold)
+                    )
+        if len(config.seeds) > 1:
+            faithful["repeatability"] += [
+                _plan_repeatability(plan, name, data, maps, gate) for gate, maps in explained.items()
+            ]
         described = {role: data[role] for role in ("index", "preprocess", "labels")}
         plan.add("models", name, {}, classifiers=trained, **described)
         classifiers += trained
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
     board = plan.add("leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=labels)
+    plan.add("faithfulness_table", "all", statistics, **faithful)
     shown = {
         "cases": config.report.overlay_cases,
         "regions": {name: data.region for name, data in config.datasets.items()},
@@ -281,7 +297,7 @@ def _plan_maps(
 ) -> str:
     params = {"methods": methods, "gate": gate, "seed": seed, "fold": fold}
     params["min_foreground_mm2"] = plan.config.views.slice.min_foreground_mm2
-    label = f"{name}-slice-{family}{'' if gate == 'classifier' else '-ungated'}-s{seed}-f{fold}"
+    label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}-f{fold}"
     return plan.add("maps", label, params, index=data["index"], preprocess=data["preprocess"], classifier=classifier)
 
 
@@ -313,21 +329,49 @@ def _plan_scores(
         for key in maps
     ]
     params = {
-        "dataset": name,
+        **_row_facts(name, gate),
         "region": dataset.region,
         "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
-        "view": "slice",
-        "classifier": "resnet",
-        "gate": gate,
         "seed": seed,
         "chains": {chain: _map_chain(chain) for chain in config.refinements.chains},
         "components": config.refinements.components.model_dump(),
         "operating_points": config.protocol.operating_points,
     }
     upstream = {role: data[role] for role in ("index", "preprocess", "truth")}
-    suffix = "" if gate == "classifier" else "-ungated"
-    label = f"{name}-slice-{family}{suffix}-s{seed}"
+    label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}"
     return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=maps, refinements=refined)
+
+
+def _plan_faithfulness(
+    plan: Plan, name: str, data: dict[str, str], classifier: str, maps: Sequence[str], gate: str, seed: int, fold: int
+) -> str:
+    """Ask a fold's classifier about the maps of all families: its slices and baselines are the same for all."""
+    config = plan.config
+    params = {
+        **_row_facts(name, gate),
+        **config.protocol.faithfulness.model_dump(),
+        "min_foreground_mm2": config.views.slice.min_foreground_mm2,
+        "data_seed": config.data_seed,
+        "seed": seed,
+        "fold": fold,
+    }
+    upstream = {role: data[role] for role in ("index", "preprocess")}
+    label = f"{name}-slice{_gate_suffix(gate)}-s{seed}-f{fold}"
+    return plan.add("faithfulness", label, params, **upstream, classifier=classifier, maps=maps)
+
+
+def _plan_repeatability(plan: Plan, name: str, data: dict[str, str], maps: list[str], gate: str) -> str:
+    upstream = {role: data[role] for role in ("index", "preprocess")}
+    return plan.add("repeatability", f"{name}-slice{_gate_suffix(gate)}", _row_facts(name, gate), **upstream, maps=maps)
+
+
+def _row_facts(name: str, gate: str) -> dict[str, str]:
+    """What rows of every table say of the maps behind them."""
+    return {"dataset": name, "view": "slice", "classifier": "resnet", "gate": gate}
+
+
+def _gate_suffix(gate: str) -> str:
+    return "" if gate == "classifier" else "-ungated"
 
 
 def _map_chain(chain: str) -> str:

@@ -69,11 +69,10 @@ def run(context: Context) -> None:
     # Shift cases are the same in every fold: the first fold's classifier explains them.
     roles = ["test", "shift"] if params["fold"] == 0 else ["test"]
     tested = cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]
-    trained, untrained = _networks(context)
+    trained, untrained = load_networks(context)
     gate = Gate(context) if params["gate"] == "classifier" else None
     channels = context.record("preprocess")["params"]["channels"]
-    families = {catalogue.METHODS[name].family for name in params["methods"]}
-    explain: Explain = import_module(f"weakseg.maps.{families.pop()}").explain
+    explain = explain_of(params["methods"])
 
     def explain_case(case: str) -> None:
         units = slice_units(preprocessed, case, params["min_foreground_mm2"])
@@ -94,8 +93,15 @@ def run(context: Context) -> None:
         explain_case(case)
 
 
-def _networks(context: Context) -> tuple[nn.Module, nn.Module]:
-    """The fold's classifier, and the same architecture with other initial weights that it never trained."""
+def explain_of(methods: Methods) -> Explain:
+    """The function that explains some methods of one family."""
+    (family,) = {catalogue.METHODS[name].family for name in methods}
+    explain: Explain = import_module(f"weakseg.maps.{family}").explain
+    return explain
+
+
+def load_networks(context: Context) -> tuple[nn.Module, nn.Module]:
+    """The fold's classifier and the same architecture, never trained, with other initial weights; both frozen."""
     record = context.record("classifier")
     channels = len(context.record("preprocess")["params"]["channels"])
     trained = resnet(channels, record["params"], context.params["seed"])
