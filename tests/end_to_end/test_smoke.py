@@ -21,7 +21,7 @@ from weakseg.cli import main
 from weakseg.execution import read_record
 from weakseg.workflow import publish, read_config, verify_published
 
-BLIND = ("classifier", "maps", "refinement")
+BLIND = ("classifier", "maps", "refinement", "faithfulness")
 """The stages that must not see a mask."""
 
 
@@ -32,7 +32,7 @@ def planned(smoke, monkeypatch):
 
 
 def test_every_file_is_published(planned):
-    assert len(planned.published) == 10 + 2 * len(planned.of_stage("classifier"))
+    assert len(planned.published) == 13 + 2 * len(planned.of_stage("classifier"))
     for path in planned.published:
         assert path.stat().st_size > 0, path
 
@@ -144,7 +144,7 @@ def test_without_truth_everything_blind_is_byte_equal(smoke, tmp_path, monkeypat
     for number, path in enumerate(masks):
         (hidden / str(number)).rename(path)
     compared = [_same_files(smoke / run.folder, tmp_path / run.folder) for run in blind]
-    assert compared == [5, 13, 13, 25, 25]  # files of the classifier, and of 6 cases x 2 or 4 methods
+    assert compared == [5, 13, 13, 25, 25, 2]  # files of the classifier, of 6 cases x 2 or 4 methods, and of values
     run_stages(again, "scores", "collect", "leaderboard")
     publish(again.destination, [run.folder for run in again.of_stage("leaderboard")])
     table = "results/smoke/tables/leaderboard.csv"

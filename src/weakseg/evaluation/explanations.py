@@ -68,6 +68,7 @@ def run(context: Context) -> None:
     tested = cases.index[cases[f"role_f{params['fold']}"] == "test"]
     families = {folder: read_record(folder)["params"]["methods"] for folder in context.upstream["maps"]}
     trained, untrained = load_networks(context)
+    random_again = {level: _randomised(trained, untrained, level) for level in CASCADE}
     scale = _logit_scale(context.folder("classifier"))
     gate = Gate(context) if params["gate"] == "classifier" else None
     values: list[dict[str, Any]] = []
@@ -84,7 +85,7 @@ def run(context: Context) -> None:
         drawn = Drawn(units, np.sort(chosen))
         found = list(_deletion_insertion(context, trained, scale, families, drawn))
         if left:
-            found += _randomisation(context, trained, untrained, families, drawn)
+            found += _randomisation(context, trained, random_again, untrained, families, drawn)
             left -= 1
         context.count("slices", len(drawn.selected))
         values += rows_of(context, cases.loc[case], case, str(params["seed"]), found)
@@ -132,17 +133,27 @@ def _tops(drawn: Drawn, path: Path, steps: int, generator: np.random.Generator) 
     return np.stack([most_relevant(relevance, inside, steps, generator) for relevance, inside in pairs])
 
 
+def _randomised(trained: nn.Module, untrained: nn.Module, level: str) -> nn.Module:
+    network = deepcopy(untrained)
+    network.load_state_dict(randomised(trained.state_dict(), untrained.state_dict(), level))
+    return network
+
+
 def _randomisation(
-    context: Context, trained: nn.Module, untrained: nn.Module, families: dict[Path, Methods], drawn: Drawn
+    context: Context,
+    trained: nn.Module,
+    random_again: dict[str, nn.Module],
+    untrained: nn.Module,
+    families: dict[Path, Methods],
+    drawn: Drawn,
 ) -> Iterator[Value]:
-    """How alike maps of the classifier are to those of the same network with random weights."""
+    """How alike maps of the classifier are to those of the same network with random weights, by level."""
     inside = drawn.foreground
     for methods in families.values():
+        # Not the maps on disk: those are rounded, and a map that ignores the network is to come out as exactly 1.
         before = _explain(context, trained, untrained, methods, drawn)
-        for level in CASCADE:
-            other = deepcopy(untrained)
-            other.load_state_dict(randomised(trained.state_dict(), untrained.state_dict(), level))
-            after = _explain(context, other, untrained, methods, drawn)
+        for level, network in random_again.items():
+            after = _explain(context, network, untrained, methods, drawn)
             for method in methods:
                 one, two = before[method][:, 0], after[method][:, 0]
                 yield "randomised_spearman", level, method, spearman(one[inside], two[inside])
