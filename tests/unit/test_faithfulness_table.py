@@ -45,6 +45,14 @@ def test_difference_to_random_is_paired():
             assert row[name] == pytest.approx(difference)
 
 
+def test_a_view_may_lack_a_method():
+    other = values().assign(view="volume")
+    table = summarise(pd.concat([values(), other[other["method"] != "centre"]]), 0, 200)
+    assert not table.isna().any(axis=None)
+    assert set(table.loc[table["view"] == "volume", "method"]) == {"layercam", "random"}
+    assert set(table.loc[table["view"] == "slice", "method"]) == set(LEVEL)
+
+
 def test_order_of_rows_makes_no_difference():
     table = values()
     pd.testing.assert_frame_equal(summarise(table.sample(frac=1, random_state=1), 0, 200), summarise(table, 0, 200))
@@ -53,10 +61,15 @@ def test_order_of_rows_makes_no_difference():
 def test_readable_marks_what_is_better_than_random_in_the_direction_of_the_metric():
     both = pd.concat([values(), values("randomised_spearman", "all")])
     readable = _readable(summarise(both, 0, 200)).set_index("method")
-    assert list(readable.columns[3:]) == ["deletion, zero ↑", "randomised spearman, all ↓"]
-    marked = readable.iloc[:, 3:].map(lambda text: text.endswith("*"))
-    assert marked["deletion, zero ↑"].to_dict() == {"layercam": True, "random": False, "centre": False}
-    assert marked["randomised spearman, all ↓"].to_dict() == {"layercam": False, "random": False, "centre": True}
+    assert list(readable.columns[5:]) == ["deletion, zero ↑", "rank correlation with random weights, all ↓"]
+    marked = readable.iloc[:, 5:].map(lambda text: text.endswith("*"))
+    deletion, randomised = (marked[heading].to_dict() for heading in marked)
+    assert deletion == {"layercam": True, "random": False, "centre": False}
+    assert randomised == {
+        "layercam": False,
+        "random": False,
+        "centre": True,
+    }
 
 
 def test_without_any_value_there_is_an_empty_table():

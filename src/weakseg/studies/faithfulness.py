@@ -51,8 +51,7 @@ def summarise(values: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
 
 def _rows(setting: tuple[str, ...], rows: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str, Any]]:
     for method in (name for name in catalogue.METHODS if name in rows):
-        found = rows[method].dropna()
-        above = found - rows.loc[found.index, REFERENCE]
+        found, above = rows[method], rows[method] - rows[REFERENCE]
         name = "/".join([*setting, method])
         low, high = bootstrap_interval(found, rng(seed, "faithfulness", name), resamples)
         above_low, above_high = bootstrap_interval(above, rng(seed, "faithfulness-above", name), resamples)
@@ -72,10 +71,10 @@ def _rows(setting: tuple[str, ...], rows: pd.DataFrame, seed: int, resamples: in
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
     """A row per data set and method, a column per metric: mean [interval], with * where it is better than `random`."""
-    keys = ["dataset", "source", "gate", "method"]
+    keys = ["dataset", "source", "view", "classifier", "gate", "method"]
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in table.to_dict("records"):
-        heading = f"{row['metric'].replace('_', ' ')}, {row['variant']} {ARROWS[row['better']]}"
+        heading = f"{METRICS[row['metric']].title}, {row['variant']} {ARROWS[row['better']]}"
         better = row["minus_random_low"] > 0 if row["better"] == "higher" else row["minus_random_high"] < 0
         text = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{'*' if better else ''}"
         cells.setdefault(tuple(row[name] for name in keys), {})[heading] = text
