@@ -54,10 +54,10 @@ METRICS: dict[str, Metric] = {
     "insertion": Metric(
         "insertion", "higher", "any; standard deviations of the classifier's validation logits", _GATED
     ),
-    "randomised_spearman": Metric("rank correlation with random weights", "lower", "-1 to 1", _CONSTANT),
-    "randomised_ssim": Metric("SSIM with random weights", "lower", "-1 to 1", "1 if both maps are empty"),
-    "repeated_spearman": Metric("rank correlation between seeds", "higher", "-1 to 1", _CONSTANT),
-    "repeated_dice": Metric("Dice between seeds, label-free masks", "higher", "0 to 1", "1 if both masks are empty"),
+    "randomised_spearman": Metric("random weights: rank correlation", "lower", "-1 to 1", _CONSTANT),
+    "randomised_ssim": Metric("random weights: SSIM", "lower", "-1 to 1", "1 if both maps are empty"),
+    "repeated_spearman": Metric("repeatability: rank correlation", "higher", "-1 to 1", _CONSTANT),
+    "repeated_dice": Metric("repeatability: Dice of label-free masks", "higher", "0 to 1", "1 if both masks are empty"),
 }
 
 CASCADE: dict[str, tuple[str, ...]] = {"logit": ("fc.",), "layer4": ("layer4.", "fc."), "all": ("",)}
