@@ -18,6 +18,26 @@ rule leaderboard:
         command("leaderboard")
 
 
+rule faithfulness_table:
+    input:
+        upstream,
+    output:
+        record("faithfulness_table"),
+    log:
+        log_of("faithfulness_table"),
+    benchmark:
+        benchmark_of("faithfulness_table")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=spec,
+    shell:
+        command("faithfulness_table")
+
+
 rule figures:
     input:
         upstream,

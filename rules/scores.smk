@@ -18,6 +18,46 @@ rule scores:
         command("scores")
 
 
+rule faithfulness:
+    input:
+        upstream,
+    output:
+        record("faithfulness"),
+    log:
+        log_of("faithfulness"),
+    benchmark:
+        benchmark_of("faithfulness")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("faithfulness")
+
+
+rule repeatability:
+    input:
+        upstream,
+    output:
+        record("repeatability"),
+    log:
+        log_of("repeatability"),
+    benchmark:
+        benchmark_of("repeatability")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("repeatability")
+
+
 rule collect:
     input:
         upstream,

@@ -35,6 +35,9 @@ class Stage:
 PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
 """Raised whenever a phantom's bytes change; earlier results keep their key."""
 
+MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls")
+"""The modules that explain; a new family joins them."""
+
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
         2, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
@@ -52,17 +55,21 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
     "classifier": Stage(4, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(5, "weakseg.maps.base:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "maps": Stage(6, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(1, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(2, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(3, "weakseg.refinements:run"),
     "scores": Stage(4, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    # These ask the classifier, not the masks, how good a map is.
+    "faithfulness": Stage(1, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "repeatability": Stage(1, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(3, "weakseg.studies.leaderboard:run"),
+    "faithfulness_table": Stage(1, "weakseg.studies.faithfulness:run"),
     "figures": Stage(4, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(1, "weakseg.report.models:run"),
+    "models": Stage(2, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(2, "weakseg.studies.sneak_attack.maps:run", plugins=("weakseg.maps.cam", "weakseg.maps.nulls")),
+    "sneak_maps": Stage(3, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(1, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(1, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(2, "weakseg.studies.sneak_attack.tables:run"),

@@ -314,6 +314,24 @@ class RefinementsConfig(Section):
         return self
 
 
+class FaithfulnessConfig(Section):
+    slices: Positive = Field(
+        4, description="Slices per tested case, drawn among those that the gate lets through; all methods share them."
+    )
+    steps: Annotated[int, Field(ge=2)] = Field(
+        10, description="Deletion and insertion: parts into which a slice's foreground is cut."
+    )
+    baselines: Annotated[list[Literal["zero", "blur", "noise"]], Once] = Field(
+        ["zero", "blur", "noise"],
+        min_length=1,
+        description="What stands for nothing: 0 (mean of the foreground, or middle of the window), blur, noise.",
+    )
+    blur_mm: Millimetres = Field(10, description="Standard deviation of the Gaussian of the baseline `blur`.")
+    randomised_cases: Annotated[int, Field(ge=0)] = Field(
+        4, description="Tested cases per seed and fold that are explained again with random weights; 0: none."
+    )
+
+
 class ProtocolConfig(Section):
     operating_points: Annotated[list[Point], Once] = Field(
         ["fixed", "label-free", "val-k", "oracle-set"],
@@ -329,6 +347,7 @@ class ProtocolConfig(Section):
     )
     draws: Positive = Field(20, description="Draws of k patients that each score of `val-k` is the mean of.")
     bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="Resamples of patients behind each interval.")
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()
 
 
 class DenseNetConfig(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ PUBLISHED = {
         "tables/classifiers.csv",
         "tables/labels.csv",
     ),
+    "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
     "figures": ("figures/overlays.png", "figures/dice.png"),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
@@ -77,7 +79,7 @@ class Plan:
     config: Config
     runs: dict[str, Run] = field(default_factory=dict)
 
-    def add(self, stage: str, label: str, params: dict[str, Any], **upstream: str | list[str]) -> str:
+    def add(self, stage: str, label: str, params: dict[str, Any], **upstream: str | Sequence[str]) -> str:
         """Add a run and return its key; an equal run is added once."""
         keys = {role: [value] if isinstance(value, str) else list(value) for role, value in upstream.items()}
         params = json.loads(canonical(params))
@@ -137,44 +139,62 @@ def build(config: Config) -> Plan:
         WeaksegError: a data folder is missing, or a run that must not would read truth masks.
     """
     plan = Plan(config)
+    every: list[dict[str, str]] = []
     scores: list[str] = []
     classifiers: list[str] = []
-    labels: list[str] = []
-    overlays: dict[str, list[str]] = {"preprocess": [], "truth": [], "maps": [], "index": []}
+    explained: dict[str, list[str]] = {gate: [] for gate in config.maps.gate}
+    faithful: dict[str, list[str]] = {"faithfulness": [], "repeatability": []}
+    overlaid: list[str] = []
     for name, dataset in config.datasets.items():
         data = plan_data(plan, name, dataset)
-        labels.append(data["labels"])
-        for role in ("preprocess", "truth", "index"):
-            overlays[role].append(data[role])
-        trained: list[str] = []
+        every.append(data)
         for seed in config.seeds:
             folds = range(dataset.split.folds)
             network = {"architecture": "resnet", **config.classifiers.resnet.model_dump()}
             networks = [plan_classifier(plan, name, data, network, seed, fold) for fold in folds]
-            trained += networks
+            classifiers += networks
             for gate in config.maps.gate:
                 maps: dict[str, list[str]] = {}
+                blind: list[list[str]] = []
                 for family, methods in _families(config, dataset).items():
-                    # All nulls are scored in one job, though the mask of means is made in a stage of its own.
-                    maps.setdefault("nulls" if family == "mean_mask" else family, []).extend(
+                    keys = [
                         _plan_maps(plan, name, dataset, data, networks[fold], family, methods, gate, seed, fold)
                         for fold in folds
-                    )
+                    ]
+                    # All nulls are scored in one job, though the mask of means is made in a stage of its own.
+                    maps.setdefault("nulls" if family == "mean_mask" else family, []).extend(keys)
+                    if family != "mean_mask":
+                        blind.append(keys)
                 for group, keys in maps.items():
                     scores.append(_plan_scores(plan, name, dataset, data, networks, keys, group, gate, seed))
                     if seed == config.seeds[0] and gate == config.maps.gate[0]:
-                        overlays["maps"] += keys
-        described = {role: data[role] for role in ("index", "preprocess", "labels")}
-        plan.add("models", name, {}, classifiers=trained, **described)
-        classifiers += trained
+                        overlaid += keys
+                explained[gate] += [key for keys in blind for key in keys]
+                for fold, of_fold in enumerate(zip(*blind, strict=True)):
+                    faithful["faithfulness"].append(
+                        _plan_faithfulness(plan, name, data, networks[fold], of_fold, gate, seed, fold)
+                    )
+    data_of = {role: [data[role] for data in every] for role in ("index", "preprocess", "truth", "labels")}
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
-    board = plan.add("leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=labels)
+    board = plan.add(
+        "leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=data_of["labels"]
+    )
+    described = {role: data_of[role] for role in ("index", "preprocess", "labels")}
+    plan.add("models", "all", {}, classifiers=classifiers, **described)
+    if len(config.seeds) > 1:
+        grids = {role: data_of[role] for role in ("index", "preprocess")}
+        faithful["repeatability"] = [
+            plan.add("repeatability", f"all{_gate_suffix(gate)}", _row_facts(gate), **grids, maps=maps_of_gate)
+            for gate, maps_of_gate in explained.items()
+        ]
+    plan.add("faithfulness_table", "all", statistics, **faithful)
     shown = {
         "cases": config.report.overlay_cases,
         "regions": {name: data.region for name, data in config.datasets.items()},
     }
-    plan.add("figures", "all", shown, collect=collect, leaderboard=board, **overlays)
+    pictured = {role: data_of[role] for role in ("index", "preprocess", "truth")}
+    plan.add("figures", "all", shown, collect=collect, leaderboard=board, maps=overlaid, **pictured)
     check_truth_access(plan)
     return plan
 
@@ -302,7 +322,7 @@ def _plan_maps(
     if stage == "mean_mask":
         params["region"] = dataset.region
         upstream["truth"] = data["truth"]
-    label = f"{name}-slice-{family}{'' if gate == 'classifier' else '-ungated'}-s{seed}-f{fold}"
+    label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}-f{fold}"
     return plan.add(stage, label, params, **upstream, classifier=classifier)
 
 
@@ -335,11 +355,9 @@ def _plan_scores(
     ]
     params = {
         "dataset": name,
+        **_row_facts(gate),
         "region": dataset.region,
         "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
-        "view": "slice",
-        "classifier": "resnet",
-        "gate": gate,
         "seed": seed,
         "chains": {chain: _map_chain(chain) for chain in config.refinements.chains},
         "components": config.refinements.components.model_dump(),
@@ -349,9 +367,36 @@ def _plan_scores(
         "data_seed": config.data_seed,
     }
     upstream = {role: data[role] for role in ("index", "preprocess", "truth", "labels")}
-    suffix = "" if gate == "classifier" else "-ungated"
-    label = f"{name}-slice-{family}{suffix}-s{seed}"
+    label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}"
     return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=maps, refinements=refined)
+
+
+def _plan_faithfulness(
+    plan: Plan, name: str, data: dict[str, str], classifier: str, maps: Sequence[str], gate: str, seed: int, fold: int
+) -> str:
+    """Ask a fold's classifier about the maps of all families: its slices and baselines are the same for all."""
+    config = plan.config
+    params = {
+        "dataset": name,
+        **_row_facts(gate),
+        **config.protocol.faithfulness.model_dump(),
+        "min_foreground_mm2": config.views.slice.min_foreground_mm2,
+        "data_seed": config.data_seed,
+        "seed": seed,
+        "fold": fold,
+    }
+    upstream = {role: data[role] for role in ("index", "preprocess")}
+    label = f"{name}-slice{_gate_suffix(gate)}-s{seed}-f{fold}"
+    return plan.add("faithfulness", label, params, **upstream, classifier=classifier, maps=maps)
+
+
+def _row_facts(gate: str) -> dict[str, str]:
+    """What rows of every table say of the maps behind them, of any data set."""
+    return {"view": "slice", "classifier": "resnet", "gate": gate}
+
+
+def _gate_suffix(gate: str) -> str:
+    return "" if gate == "classifier" else "-ungated"
 
 
 def _map_chain(chain: str) -> str:

@@ -113,9 +113,10 @@ def prune(configs: Iterable[Config], delete: bool) -> list[Path]:
 
 
 def _behind_published_tables() -> set[str]:
-    """Keys of the scores in all published tables and of everything those were made from."""
+    """Keys of the scores and values in all published tables and of everything those were made from."""
     records = {path.parent.name.rsplit("-", 1)[-1]: path for path in RESULTS.glob("runs/*/*/run.json")}
-    tables = [*RESULTS.glob("scores.parquet"), *RESULTS.glob("*/scores.parquet")]
+    names = ("scores.parquet", "faithfulness.parquet")
+    tables = [table for name in names for table in (*RESULTS.glob(name), *RESULTS.glob(f"*/{name}"))]
     waiting = {key for table in tables for key in pd.read_parquet(table, columns=["run"])["run"]}
     needed: set[str] = set()
     while waiting:

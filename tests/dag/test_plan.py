@@ -85,7 +85,40 @@ def test_no_gate_is_planned_beside_the_gate():
     assert ("brats-slice-cam-ungated-s0", "none") in gates
 
 
-@pytest.mark.parametrize("stage", ["classifier", "maps", "refinement", "supervoxels"])
+def test_one_faithfulness_job_asks_about_all_families():
+    planned = plan.build(read_config())
+    runs = planned.of_stage("faithfulness")
+    assert {run.label for run in runs} == {
+        f"{name}-slice-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)
+    }
+    for run in runs:
+        assert set(run.upstream) == {"index", "preprocess", "classifier", "maps"}
+        (classifier,) = run.upstream["classifier"]
+        maps = [planned.runs[key] for key in run.upstream["maps"]]
+        names = {name for of_family in maps for name in of_family.params["methods"]}
+        assert names == set(catalogue.METHODS) - {"mean_mask"}  # it is made of masks, not of the classifier
+        assert all(of_family.upstream["classifier"] == [classifier] for of_family in maps)
+
+
+def test_seeds_are_compared_where_there_are_several():
+    planned = plan.build(config_text.load({"seeds": [0, 1], "maps": {"gate": ["classifier", "none"]}}))
+    (repeated,) = (run for run in planned.of_stage("repeatability") if run.label == "all-ungated")
+    assert set(repeated.upstream) == {"index", "preprocess", "maps"}
+    maps = [planned.runs[key] for key in repeated.upstream["maps"]]
+    assert [(run.params["gate"], run.params["seed"]) for run in maps] == [
+        ("none", seed) for _ in catalogue.DATASETS for seed in (0, 0, 1, 1)
+    ]
+    (table,) = planned.of_stage("faithfulness_table")
+    assert len(table.upstream["repeatability"]) == 2
+    assert not plan.build(config_text.load({"seeds": [0]})).of_stage("repeatability")
+
+
+def test_table_of_faithfulness_is_published_with_its_values():
+    published = {path.name for path in plan.build(read_config()).published}
+    assert {"faithfulness.parquet", "faithfulness.csv", "faithfulness.md"} <= published
+
+
+@pytest.mark.parametrize("stage", ["classifier", "maps", "refinement", "supervoxels", "faithfulness", "repeatability"])
 def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
     planned = plan.build(config.Config())
     truth = planned.of_stage("truth")[0].key

@@ -68,8 +68,7 @@ def run(context: Context) -> None:
     torch.use_deterministic_algorithms(True)
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
-    families = {catalogue.METHODS[name].family for name in params["methods"]}
-    explain: Explain = import_module(f"weakseg.maps.{families.pop()}").explain
+    explain = explain_of(params["methods"])
 
     def explain_units(units: Units, selected: NDArray) -> Maps:
         explained = Explained(units, selected, trained, untrained, channels, params["seed"], context.device)
@@ -107,8 +106,15 @@ def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]
             nifti.write_map(context.out / name / f"{case}.nii.gz", units.stack(volume), units.affine)
 
 
+def explain_of(methods: Methods) -> Explain:
+    """The function that explains some methods of one family."""
+    (family,) = {catalogue.METHODS[name].family for name in methods}
+    explain: Explain = import_module(f"weakseg.maps.{family}").explain
+    return explain
+
+
 def read_networks(context: Context) -> tuple[nn.Module, nn.Module]:
-    """The classifier that a stage reads, and the same architecture with other initial weights, never trained."""
+    """The classifier that a stage reads, and the same architecture with other weights, never trained; frozen."""
     record = context.record("classifier")
     channels = len(context.record("preprocess")["params"]["channels"])
     trained = slice_network(channels, record["params"], context.params["seed"])

@@ -9,16 +9,20 @@ from typing import Any
 from weakseg.data.index import read_cases
 from weakseg.execution import Context, read_record
 
+DESCRIBED = ("index", "preprocess", "labels")
+"""What a classifier reads and its card tells of."""
 ROLES = {"val": "validation", "test": "test", "shift": "shift (another source, only tested)"}
 
 
 def run(context: Context) -> None:
-    """Write ``models/<label>/weights.safetensors`` and ``README.md`` for each classifier of a data set."""
-    cases = read_cases(context.folder("index"))
-    phantom = set(cases.loc[cases["role_f0"] != "shift", "source"]) == {"phantom"}
-    data = {role: context.record(role)["params"] for role in ("index", "preprocess", "labels")}
+    """Write ``models/<label>/weights.safetensors`` and ``README.md`` for each classifier of every data set."""
+    described = {read_record(folder)["key"]: folder for role in DESCRIBED for folder in context.upstream[role]}
     for folder in context.upstream["classifiers"]:
         record = read_record(folder)
+        above = {role: described[record["upstream"][role][0]] for role in DESCRIBED}
+        cases = read_cases(above["index"])
+        phantom = set(cases.loc[cases["role_f0"] != "shift", "source"]) == {"phantom"}
+        data = {role: read_record(above[role])["params"] for role in DESCRIBED}
         metrics = json.loads((folder / "metrics.json").read_text())
         out = context.out / "models" / record["label"]
         out.mkdir(parents=True)
