@@ -21,7 +21,7 @@ import numpy as np
 
 from weakseg import nifti
 from weakseg.catalogue import DATASETS
-from weakseg.config import load
+from weakseg.config_text import load
 from weakseg.data.phantoms.abdomen_ct import make_case
 from weakseg.execution import read_record
 from weakseg.plan import build, spec_file
