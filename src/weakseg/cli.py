@@ -41,10 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=_plan)
     verify = commands.add_parser("verify", help="are the published files those of this configuration?")
     verify.set_defaults(command=_verify)
+    audit = commands.add_parser("audit", help="do the results of this configuration keep the protocol?")
+    audit.add_argument("--out", type=Path, help="also write the table there, as CSV")
+    audit.set_defaults(command=_audit)
     prune = commands.add_parser("prune", help="list run folders that no published table and no configuration uses")
     prune.add_argument("--delete", action="store_true", help="remove them")
     prune.set_defaults(command=_prune)
-    for command in (plan, verify, prune):
+    for command in (plan, verify, audit, prune):
         command.add_argument("--configfile", type=Path, action="append", help="as given to snakemake", default=[])
     schema = commands.add_parser("schema", help="print the JSON schema or the key reference of the configuration")
     schema.add_argument("--reference", action="store_true", help="the table of keys, as Markdown")
@@ -93,6 +96,21 @@ def _verify(options: argparse.Namespace) -> None:
     from weakseg.workflow import read_config, verify_published
 
     print(verify_published(read_config(options.configfile)))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from weakseg.evaluation.audit import as_table, as_text, audit
+    from weakseg.studies.plans import build_all
+    from weakseg.workflow import read_config
+
+    checks = audit(build_all(read_config(options.configfile)))
+    print(as_text(checks))
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        as_table(checks).to_csv(options.out, index=False)
+    failed = [check.name for check in checks if check.faults]
+    if failed:
+        raise WeaksegError(f"audit: failed: {', '.join(failed)}")
 
 
 def _prune(options: argparse.Namespace) -> None:
