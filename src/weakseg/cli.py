@@ -41,10 +41,23 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=_plan)
     verify = commands.add_parser("verify", help="are the published files those of this configuration?")
     verify.set_defaults(command=_verify)
+    audit = commands.add_parser("audit", help="do the results of this configuration keep the protocol?")
+    audit.add_argument("--out", type=Path, help="also write the table there, as CSV")
+    audit.set_defaults(command=_audit)
+    score = commands.add_parser("score", help="score your own maps or masks by the same protocol")
+    score.add_argument("--maps", type=Path, nargs="+", required=True, help="folder of <case>.nii.gz, or one per fold")
+    score.add_argument("--dataset", required=True, help="whose cases they are, as the configuration names it")
+    score.add_argument("--masks", action="store_true", help="they are masks of 0 and 1, not maps")
+    score.add_argument("--name", help="what tables call them; the folder's name if left out")
+    score.add_argument("--masks-used", type=int, default=0, help="number of masks that they were made with")
+    score.add_argument("--labels-used", type=int, default=0, help="number of slice labels that they were made with")
+    score.add_argument("--out", type=Path, help="folder to write; results/own/<name> if left out")
+    score.add_argument("--threads", type=int, default=1)
+    score.set_defaults(command=_score)
     prune = commands.add_parser("prune", help="list run folders that no published table and no configuration uses")
     prune.add_argument("--delete", action="store_true", help="remove them")
     prune.set_defaults(command=_prune)
-    for command in (plan, verify, prune):
+    for command in (plan, verify, audit, score, prune):
         command.add_argument("--configfile", type=Path, action="append", help="as given to snakemake", default=[])
     schema = commands.add_parser("schema", help="print the JSON schema or the key reference of the configuration")
     schema.add_argument("--reference", action="store_true", help="the table of keys, as Markdown")
@@ -93,6 +106,35 @@ def _verify(options: argparse.Namespace) -> None:
     from weakseg.workflow import read_config, verify_published
 
     print(verify_published(read_config(options.configfile)))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from weakseg.evaluation.audit import as_table, as_text, audit
+    from weakseg.studies.plans import build_all
+    from weakseg.workflow import read_config
+
+    checks = audit(build_all(read_config(options.configfile)))
+    print(as_text(checks))
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        as_table(checks).to_csv(options.out, index=False)
+    failed = [check.name for check in checks if check.faults]
+    if failed:
+        raise WeaksegError(f"audit: failed: {', '.join(failed)}")
+
+
+def _score(options: argparse.Namespace) -> None:
+    from weakseg.evaluation.own import Own, score
+    from weakseg.plan import RESULTS, build
+    from weakseg.workflow import read_config
+
+    name = options.name or options.maps[0].resolve().name
+    own = Own(name, options.maps, options.masks, options.masks_used, options.labels_used)
+    out = options.out or RESULTS / "own" / name
+    board = score(build(read_config(options.configfile)), options.dataset, own, out, options.threads)
+    shown = ["method", "refinement", "operating_point", "dice", "dice_low", "dice_high", "mask_budget"]
+    print(board[shown].to_string(index=False, float_format="%.3f"))
+    print(f"{out}: leaderboard.md, leaderboard.csv, scores.parquet")
 
 
 def _prune(options: argparse.Namespace) -> None:

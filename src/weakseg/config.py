@@ -404,7 +404,7 @@ class ReportConfig(Section):
     overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
 
 
-RESERVED = ("runs", "tables", "figures", "models", "logs", "benchmarks", "failures")
+RESERVED = ("runs", "tables", "figures", "models", "logs", "benchmarks", "failures", "own")
 """Folders of ``results/`` that a configuration's own folder must not be."""
 
 
