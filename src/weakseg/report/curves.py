@@ -21,6 +21,8 @@ from weakseg.report import style
 
 PANEL = ["dataset", "source", "gate"]
 MARKERS = "oD^vP*Xph<"
+LEAST_WIDTH = 8.2
+"""Inches that legends and titles need."""
 DODGE_PT = 2.5
 """How far rows with as many forwards stand apart."""
 
@@ -47,7 +49,7 @@ def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
     board = board[board["operating_point"] != "oracle-set"]
     panels = list(board.groupby(PANEL))
     chains = _chains(board)
-    size = (3.4 * len(chains) + 1.6, 3.1 * len(panels) + 0.8)
+    size = (max(LEAST_WIDTH, 3.4 * len(chains) + 1.6), 3.1 * len(panels) + 0.8)
     figure, axes = plt.subplots(len(panels), len(chains), figsize=size, squeeze=False, sharey=True)
     looks = _looks(board)
     for line, (key, rows) in zip(axes, panels, strict=True):
@@ -129,7 +131,9 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
     rows = board[board["headline"] == "yes"].merge(forwards, on=["dataset", "gate", "method"], how="left")
     rows["forwards"] = rows["forwards"].fillna(0)
     panels = list(rows.groupby(PANEL))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels) + 0.6, 4.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(max(LEAST_WIDTH, 3.6 * len(panels) + 0.6), 4.6), squeeze=False, sharey=True
+    )
     looks = _looks(rows)
     colours = dict(zip(_chains(rows), itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
     most = rows["forwards"].max()
