@@ -61,12 +61,12 @@ STAGES: dict[str, Stage] = {
     "refinement": Stage(3, "weakseg.refinements:run"),
     "scores": Stage(4, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(1, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(1, "weakseg.evaluation.repeatability:run"),
+    "faithfulness": Stage(2, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(3, "weakseg.studies.leaderboard:run"),
-    "faithfulness_table": Stage(1, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(4, "weakseg.report.figures:run", ("scores",)),
+    "leaderboard": Stage(4, "weakseg.studies.leaderboard:run"),
+    "faithfulness_table": Stage(2, "weakseg.studies.faithfulness:run"),
+    "figures": Stage(5, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(2, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(3, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
@@ -89,6 +89,7 @@ class Method:
         citation: its source.
         fidelity: ``faithful`` to the source, or ``in the manner of`` where we had to choose.
         null: it explains nothing and is there to be beaten.
+        asks_network: it needs forwards; those of its family, even if it were run alone.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Method:
     citation: str
     fidelity: Literal["faithful", "in the manner of"] = "faithful"
     null: bool = False
+    asks_network: bool = True
 
 
 METHODS: dict[str, Method] = {
@@ -104,11 +106,11 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("gradcam", "cam", "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391"),
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
-        Method("random", "nulls", "random noise", "weakseg", null=True),
-        Method("centre", "nulls", "centre of the foreground", "weakseg", null=True),
-        Method("intensity", "nulls", "bright voxels", "weakseg", null=True),
+        Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
+        Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),
+        Method("intensity", "nulls", "bright voxels", "weakseg", null=True, asks_network=False),
         Method("untrained", "nulls", "CAM of an untrained network", "Adebayo et al. 2018, arXiv 1810.03292", null=True),
-        Method("mean_mask", "mean_mask", "mean of the training masks", "weakseg", null=True),
+        Method("mean_mask", "mean_mask", "mean of the training masks", "weakseg", null=True, asks_network=False),
     )
 }
 

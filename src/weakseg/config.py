@@ -402,6 +402,12 @@ class StudiesConfig(Section):
 
 class ReportConfig(Section):
     overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
+    minutes_per_mask: Annotated[float, Field(ge=0)] = Field(
+        30, description="Annotator's minutes for a case's mask in `masks.png`: an assumption, put your own."
+    )
+    minutes_per_slice_label: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Annotator's minutes to say of a slice whether it shows a lesion: an assumption too."
+    )
 
 
 RESERVED = ("runs", "tables", "figures", "models", "logs", "benchmarks", "failures", "own")

@@ -31,11 +31,15 @@ PUBLISHED = {
         "tables/leaderboard.md",
         "tables/leaderboard.tex",
         "tables/comparisons.csv",
+        "tables/statistics.csv",
+        "tables/ranks.csv",
+        "tables/variances.csv",
+        "tables/small_families.csv",
         "tables/classifiers.csv",
         "tables/labels.csv",
     ),
     "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
-    "figures": ("figures/overlays.png", "figures/dice.png"),
+    "figures": ("figures/overlays.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
         "tables/sneak_attack.csv",
@@ -192,9 +196,12 @@ def build(config: Config) -> Plan:
     shown = {
         "cases": config.report.overlay_cases,
         "regions": {name: data.region for name, data in config.datasets.items()},
+        "minutes_per_mask": config.report.minutes_per_mask,
+        "minutes_per_slice_label": config.report.minutes_per_slice_label,
     }
     pictured = {role: data_of[role] for role in ("index", "preprocess", "truth")}
-    plan.add("figures", "all", shown, collect=collect, leaderboard=board, maps=overlaid, **pictured)
+    counted = [key for of_gate in explained.values() for key in of_gate]
+    plan.add("figures", "all", shown, collect=collect, leaderboard=board, maps=overlaid, counted=counted, **pictured)
     check_truth_access(plan)
     return plan
 

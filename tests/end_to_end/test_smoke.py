@@ -34,7 +34,7 @@ def planned(smoke, monkeypatch):
 
 
 def test_every_file_is_published(planned):
-    assert len(planned.published) == 14 + 2 * len(planned.of_stage("classifier"))
+    assert len(planned.published) == 20 + 2 * len(planned.of_stage("classifier"))
     for path in planned.published:
         assert path.stat().st_size > 0, path
 

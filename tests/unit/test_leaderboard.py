@@ -3,14 +3,18 @@ import pandas as pd
 import pytest
 
 from weakseg.evaluation.collect import ROW_KEY
+from weakseg.evaluation.metrics import SCORES
 from weakseg.randomness import rng
-from weakseg.studies.leaderboard import compare_with_nulls, leaderboard
+from weakseg.report.board import write_board
+from weakseg.studies.comparisons import compare_with_nulls
+from weakseg.studies.leaderboard import leaderboard
 
 # fmt: off
 COLUMNS = [
     "dataset", "source", "region", "view", "classifier", "method", "refinement", "gate", "operating_point",
-    "dice", "dice_low", "dice_high", "iou", "sensitivity", "precision", "hd95_mm",
-    "n_cases", "n_empty", "n_seeds", "mask_budget", "label_budget", "rank",
+    "headline", "rank", "n_cases", "n_empty", "n_seeds", "mask_budget", "label_budget", "anatomy",
+    "recall_<1_ml", "recall_>=1_ml", "n_lesion_free", "lesion_free_ml", "lesion_free_touched",
+    "dice", "dice_low", "dice_high", "iou", "iou_low", "iou_high",
 ]
 # fmt: on
 SETTING = {
@@ -40,6 +44,7 @@ def scores(patients=PATIENTS):
                         dice += 0.002 * noise.random()
                         rows.append(
                             SETTING
+                            | dict.fromkeys(SCORES, 0.5)
                             | {
                                 "method": method,
                                 "operating_point": point,
@@ -52,6 +57,11 @@ def scores(patients=PATIENTS):
                                 "sensitivity": 0.5 + 0.1 * seed,
                                 "precision": 0.6,
                                 "hd95_mm": 10.0 + case,
+                                "prevalence": 0.1,
+                                "lesions_<1_ml": 0.0,
+                                "found_<1_ml": 0.0,
+                                "lesions_>=1_ml": 1.0 + (case == 0),
+                                "found_>=1_ml": 1.0,
                                 "lesion_ml": 30.0,
                                 "predicted_ml": 20.0,
                                 "anatomy": "none",
@@ -130,7 +140,8 @@ def test_lesion_free_cases_stand_apart():
     have, before = row(board_of(table), "gradcam"), table[~free].query("method == 'gradcam' and role == 'test'")
     assert have["n_cases"] == PATIENTS - 2
     assert have["n_lesion_free"] == 2
-    assert have["false_positive_ml"] == 20.0
+    assert have["lesion_free_ml"] == 20.0
+    assert have["lesion_free_touched"] == 0.5
     assert have["dice"] == pytest.approx(before.query("operating_point == 'fixed'")["dice"].mean())
 
 
@@ -233,7 +244,8 @@ def test_settings_are_compared_within_themselves():
     table = scores()
     ungated = table.assign(gate="none", dice=table["dice"] - 0.15, label_budget=0)
     board = board_of(pd.concat([table, ungated]))
-    assert dict(zip(board["gate"] + "/" + board["method"], board["beats_null"], strict=True))["none/gradcam"] == "yes"
+    ungated_rows = board[board["gate"] == "none"]
+    assert row(ungated_rows, "gradcam")["beats_null"] == "yes"
     pooled = comparisons(pd.concat([table, ungated])).query("seed == 'all' and method == 'gradcam'")
     differences = pooled.groupby(["gate", "null"])["median_difference"].mean().unstack(0)
     np.testing.assert_allclose(differences["none"], differences["classifier"])
@@ -247,3 +259,82 @@ def test_board_of_nulls_alone():
     nulls = scores()
     nulls = nulls[nulls["method"].isin(["random", "centre"])]
     assert list(board_of(nulls)["method"]) == ["centre", "random"] * 2
+
+
+def at_points(points):
+    """Scores at `fixed`, again under other names."""
+    fixed = scores().query("operating_point == 'fixed'")
+    return pd.concat([fixed.assign(operating_point=point, dice=fixed["dice"] + up) for point, up in points.items()])
+
+
+def test_headline_leads_whatever_its_dice():
+    board = board_of(at_points({"fixed": 0.3, "val-5": 0.2, "val-10": 0, "val-20": 0.1, "oracle-set": 0.4}))
+    assert list(dict.fromkeys(board["operating_point"])) == ["val-10", "fixed", "val-5", "val-20", "oracle-set"]
+    assert set(board.loc[board["headline"] == "yes", "operating_point"]) == {"val-10"}
+    assert (board.groupby("operating_point", sort=False)["dice"].diff().dropna() <= 0).all()
+
+
+def test_each_data_set_has_its_own_headline():
+    small = at_points({"label-free": 0, "val-5": 0}).assign(dataset="kits")
+    board = board_of(pd.concat([at_points({"label-free": 0, "val-10": 0}), small]))
+    headline = board[board["headline"] == "yes"]
+    assert headline.groupby("dataset")["operating_point"].unique().map(list).to_dict() == {
+        "brats": ["val-10"],
+        "kits": ["val-5"],
+    }
+
+
+def test_recall_by_volume_is_over_all_lesions(board):
+    assert row(board, "gradcam")["recall_>=1_ml"] == pytest.approx(PATIENTS / (PATIENTS + 1))
+    assert np.isnan(row(board, "gradcam")["recall_<1_ml"])
+
+
+def test_every_metric_has_an_interval_around_its_mean(board):
+    for name in SCORES:
+        assert (board[f"{name}_low"] <= board[name] + 1e-12).all(), name
+        assert (board[name] <= board[f"{name}_high"] + 1e-12).all(), name
+    assert list(board["prevalence"]) == pytest.approx([0.1] * len(board))
+
+
+def test_patient_without_a_lesion_free_slice_is_left_out_of_that_metric_alone():
+    table = scores()
+    table["share_touched"] = (
+        table["case"].map({"test-1": np.nan, "test-2": 1.0}).where(table["case"].isin(["test-1", "test-2"]), 0.0)
+    )
+    have = row(board_of(table), "gradcam")
+    assert have["share_touched"] == pytest.approx(1 / (PATIENTS - 1))
+    assert have["dice"] == pytest.approx(row(board_of(scores()), "gradcam")["dice"])
+
+
+def test_effect_is_that_against_the_hardest_null(board):
+    """gradcam is above both nulls in every patient, layercam below; the upper bound has no verdict."""
+    assert row(board, "gradcam")["effect"] == 1
+    assert row(board, "layercam")["effect"] == -1
+    assert board.loc[board["operating_point"] == "oracle-set", ["effect", "p_holm", "beats_null"]].isna().all(axis=None)
+
+
+def test_verdicts_follow_from_the_published_comparisons(board):
+    pooled = comparisons(scores()).query("seed == 'all' and operating_point == 'fixed'")
+    hardest = pooled.groupby("method")["p"].max()
+    for method in ("gradcam", "layercam"):
+        have = row(board, method)
+        assert have["p_holm"] >= hardest[method]
+        all_above = (pooled.query("method == @method")["median_difference"] > 0).all()
+        assert have["beats_null"] == ("yes" if have["p_holm"] < 0.05 and all_above else "no")
+
+
+def test_readable_board_shows_the_headline_and_says_which(tmp_path):
+    write_board(board_of(at_points({"fixed": 0, "val-5": 0.1, "oracle-set": 0.2})), tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "## brats phantom (made-up images)" in text
+    assert "Sorted by Dice at `val-5`, as this data set has no `val-10`" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| 1 ")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["1", "gradcam", "threshold"]
+    assert cells[3].startswith("0.6")
+    assert max(map(len, text.splitlines())) < 320
+
+
+def test_readable_board_at_the_declared_headline_needs_no_excuse(tmp_path):
+    write_board(board_of(at_points({"val-5": 0.1, "val-10": 0})), tmp_path)
+    assert "Sorted by Dice at `val-10`.\n" in (tmp_path / "leaderboard.md").read_text()

@@ -14,8 +14,6 @@ foreground nothing changes. Whatever map, both curves have the same ends, so map
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,25 +23,10 @@ from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from weakseg.evaluation.metrics import Metric
+
 BATCH = 256
 """Images per forward; results do not depend on it."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a number in the table means.
-
-    Attributes:
-        title: how pages call it.
-        direction: which is better.
-        range: values it can take, and their unit.
-        edge: what happens where it would be undefined.
-    """
-
-    title: str
-    direction: Literal["higher", "lower"]
-    range: str
-    edge: str
 
 
 _GATED = "cases without a slice that the gate lets through have no value"

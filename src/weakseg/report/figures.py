@@ -21,17 +21,22 @@ from weakseg.data.truth import open_lesion
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.histogram import histogram, otsu
 from weakseg.evaluation.protocol import in_order, normalise
+from weakseg.evaluation.summary import patient_means
 from weakseg.execution import Context, read_record
 from weakseg.report import style
-from weakseg.studies.leaderboard import patient_means
+from weakseg.report.curves import Minutes, draw_budgets, draw_forwards, forwards_per_case
 
 
 def run(context: Context) -> None:
-    """Write ``figures/overlays.png`` and ``figures/dice.png``."""
+    """Write ``overlays.png``, ``dice.png``, ``masks.png`` and ``forwards.png`` to ``figures``."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
     board = pd.read_csv(context.folder("leaderboard") / "tables" / "leaderboard.csv", keep_default_na=False)
-    draw_dice(board, patient_means(scores, "test"), context.out / "figures" / "dice.png")
-    draw_overlays(context, context.out / "figures" / "overlays.png")
+    figures = context.out / "figures"
+    draw_dice(board, patient_means(scores, "test", ["dice"]), figures / "dice.png")
+    minutes = Minutes(context.params["minutes_per_mask"], context.params["minutes_per_slice_label"])
+    draw_budgets(board, minutes, figures / "masks.png")
+    draw_forwards(board, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
+    draw_overlays(context, figures / "overlays.png")
 
 
 def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from weakseg import catalogue
 from weakseg.evaluation.faithfulness import METRICS
+from weakseg.evaluation.metrics import ARROWS
 from weakseg.evaluation.statistics import bootstrap_interval
 from weakseg.execution import Context
 from weakseg.randomness import rng
@@ -19,8 +20,6 @@ SETTING = ["dataset", "source", "view", "classifier", "gate", "metric", "variant
 
 REFERENCE = "random"
 """The null whose order of pixels knows nothing of the classifier."""
-
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def run(context: Context) -> None:

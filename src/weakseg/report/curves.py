@@ -1,0 +1,191 @@
+"""What Dice costs: in masks and annotator's minutes, and in forwards of a network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from weakseg import catalogue
+from weakseg.evaluation.metrics import SCORES
+from weakseg.execution import read_record
+from weakseg.report import style
+
+PANEL = ["dataset", "source", "gate"]
+MARKERS = "oD^vP*Xph<"
+LEAST_WIDTH = 8.2
+"""Inches that legends and titles need."""
+DODGE_PT = 2.5
+"""How far rows with as many forwards stand apart."""
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """What an annotator's work takes, in minutes."""
+
+    per_mask: float
+    per_slice_label: float
+
+
+def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
+    """Dice against the masks that a row needed (from 0, for `fixed` and `label-free`), a line per method.
+
+    A row of panels per data set and gate, a column per refinement. The upper axis has the minutes of these masks and of
+    the slice labels behind the classifier.
+
+    Args:
+        board: the leaderboard.
+        minutes: costs.
+        path: PNG to write.
+    """
+    board = board[board["operating_point"] != "oracle-set"]
+    panels = list(board.groupby(PANEL))
+    chains = _chains(board)
+    size = (max(LEAST_WIDTH, 3.4 * len(chains) + 1.6), 3.1 * len(panels) + 0.8)
+    figure, axes = plt.subplots(len(panels), len(chains), figsize=size, squeeze=False, sharey=True)
+    looks = _looks(board)
+    for line, (key, rows) in zip(axes, panels, strict=True):
+        for axis, chain in zip(line, chains, strict=True):
+            _draw_budget(axis, rows[rows["refinement"] == chain], looks)
+            _label_budget(axis, rows, minutes)
+            axis.set_title(f"refinement: {chain}")
+        line[0].set_ylabel(f"{_title(key)}\n{SCORES['dice'].heading}")
+    handles = [_handle(method, looks) for method in looks]
+    fixed = style.point_marker("fixed")
+    handles.append(Line2D([], [], color="k", marker=fixed, mfc="none", ls="", label="the same, cut at 0.5 (fixed)"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.suptitle("Dice against masks: Otsu's threshold at 0, then the best of k validation patients; 95 % intervals")
+    style.save(figure, path)
+
+
+def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
+    for method, (colour, marker) in looks.items():
+        of_method = rows[rows["method"] == method].sort_values("mask_budget")
+        fixed = of_method[of_method["operating_point"] == "fixed"]
+        axis.plot(fixed["mask_budget"], fixed["dice"], style.point_marker("fixed"), mfc="none", color=colour, ms=5)
+        curve = of_method[of_method["operating_point"] != "fixed"]
+        axis.fill_between(curve["mask_budget"], curve["dice_low"], curve["dice_high"], color=colour, alpha=0.1, lw=0)
+        axis.plot(curve["mask_budget"], curve["dice"], marker=marker, color=colour, ls=_line(method), ms=4, lw=1.2)
+
+
+def _label_budget(axis: Axes, rows: pd.DataFrame, minutes: Minutes) -> None:
+    """Masks below, minutes above; the same ticks for all refinements."""
+    budgets = sorted({0, *rows["mask_budget"]})
+    # Labels of neighbours would run into each other.
+    ticks = [b for place, b in enumerate(budgets) if b == 0 or np.log1p(b) - np.log1p(budgets[place - 1]) > 0.25]
+    labels = int(rows["label_budget"].max())
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set(xlim=(-0.15, 1.25 * max(1, *budgets)), ylim=(0, 1), xlabel="masks")
+    axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axis.minorticks_off()
+    above = axis.twiny()
+    above.set_xscale("symlog", linthresh=1)
+    above.set_xlim(axis.get_xlim())
+    spent = [labels * minutes.per_slice_label + tick * minutes.per_mask for tick in ticks]
+    above.set_xticks(ticks, [f"{value:.0f}" for value in spent])
+    above.minorticks_off()
+    above.spines["top"].set_visible(True)
+    above.set_xlabel(
+        f"minutes: {labels} slice labels at {minutes.per_slice_label:g}, masks at {minutes.per_mask:g}", fontsize=7
+    )
+
+
+def forwards_per_case(maps: Iterable[Path]) -> pd.DataFrame:
+    """Units that each method passes through a network per case: ``dataset``, ``gate``, ``method``, ``forwards``.
+
+    A family shares its forwards, so each of its methods is given all of them, as it would need them alone too; methods
+    that ask no network have 0. Means over seeds and folds. Backward passes, and the one forward per unit by which the
+    gate decides (the same for all), are not counted.
+
+    Args:
+        maps: finished runs of the stage ``maps``.
+    """
+    records = []
+    for folder in maps:
+        record = read_record(folder)
+        for method in record["params"]["methods"]:
+            cases = sum(1 for _ in (folder / method).glob("*.nii.gz"))
+            asked = record["counts"]["forwards"] if catalogue.METHODS[method].asks_network else 0
+            dataset = record["label"].split("-")[0]
+            records.append((dataset, record["params"]["gate"], method, asked / cases))
+    table = pd.DataFrame(records, columns=["dataset", "gate", "method", "forwards"])
+    return table.groupby(["dataset", "gate", "method"])["forwards"].mean().reset_index()
+
+
+def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> None:
+    """Dice at the headline against forwards per case, and the front: the best Dice for as many forwards or fewer.
+
+    Args:
+        board: the leaderboard.
+        forwards: of :func:`forwards_per_case`; methods that it does not name have none.
+        path: PNG to write.
+    """
+    rows = board[board["headline"] == "yes"].merge(forwards, on=["dataset", "gate", "method"], how="left")
+    rows["forwards"] = rows["forwards"].fillna(0)
+    panels = list(rows.groupby(PANEL))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(max(LEAST_WIDTH, 3.6 * len(panels) + 0.6), 4.6), squeeze=False, sharey=True
+    )
+    looks = _looks(rows)
+    colours = dict(zip(_chains(rows), itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
+    most = rows["forwards"].max()
+    for axis, (key, of_panel) in zip(axes[0], panels, strict=True):
+        _draw_front(axis, of_panel)
+        of_panel = of_panel.sort_values(["method", "refinement"])
+        beside = of_panel.groupby("forwards")["dice"]
+        offsets = DODGE_PT * (beside.cumcount() - (beside.transform("size") - 1) / 2)
+        for shift, row in zip(offsets, of_panel.itertuples(), strict=True):
+            place = axis.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
+            colour = colours[row.refinement]
+            axis.plot([row.forwards] * 2, [row.dice_low, row.dice_high], color=colour, lw=0.8, transform=place)
+            axis.plot(row.forwards, row.dice, looks[row.method][1], color=colour, ms=4.5, transform=place)
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set(xlim=(-0.6, 3 * max(1, most)), ylim=(0, 1), xlabel="forwards per case (0: no network)")
+        axis.minorticks_off()
+        axis.set_title(f"{_title(key)}\nat {of_panel['operating_point'].iloc[0]}")
+    axes[0][0].set_ylabel(SCORES["dice"].heading)
+    handles = [Line2D([], [], marker=looks[name][1], ls="", color="k", label=style.title_of(name)) for name in looks]
+    handles += [Line2D([], [], color=colour, label=f"refinement: {chain}") for chain, colour in colours.items()]
+    handles += [Line2D([], [], color=style.BOUND, ls="--", label="best for as many forwards or fewer")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.suptitle("Dice against forwards per case: a family's are each of its methods'; backward passes not counted")
+    style.save(figure, path)
+
+
+def _draw_front(axis: Axes, rows: pd.DataFrame) -> None:
+    best = rows.groupby("forwards")["dice"].max().cummax()
+    end = max(10.0, 2 * best.index.max())
+    axis.step([*best.index, end], [*best, best.iloc[-1]], where="post", color=style.BOUND, ls="--", lw=1)
+
+
+def _chains(board: pd.DataFrame) -> list[str]:
+    return sorted(set(board["refinement"]), key=lambda chain: (chain != "threshold", chain))
+
+
+def _looks(board: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each method on the board, in the catalogue's order."""
+    methods = [name for name in catalogue.METHODS if name in set(board["method"])]
+    looks = zip(itertools.cycle([*style.REFINEMENT_COLOURS, "#000000"]), itertools.cycle(MARKERS), strict=False)
+    return dict(zip(methods, looks, strict=False))
+
+
+def _line(method: str) -> str:
+    return ":" if catalogue.METHODS[method].null else "-"
+
+
+def _handle(method: str, looks: dict[str, tuple[str, str]]) -> Line2D:
+    colour, marker = looks[method]
+    return Line2D([], [], color=colour, marker=marker, ls=_line(method), ms=4, label=style.title_of(method))
+
+
+def _title(key: tuple[str, str, str]) -> str:
+    dataset, source, gate = key
+    return style.title_of_data(dataset, source) + ("" if gate == "classifier" else "\nno gate")

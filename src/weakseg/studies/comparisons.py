@@ -1,0 +1,75 @@
+"""Each method against each null, and whether it beats them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from weakseg import catalogue
+from weakseg.evaluation.collect import ROW_KEY
+from weakseg.evaluation.statistics import bootstrap_interval, holm, paired_p, rank_biserial
+from weakseg.evaluation.summary import FAMILY, SETTING, UPPER_BOUND
+from weakseg.randomness import rng
+
+
+def compare_with_nulls(scores: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str, Any]]:
+    """Each method against each null in the same setting: paired differences of Dice over patients.
+
+    Once with the seeds averaged (``seed`` is `all`) and once for each seed. The interval is that of the median;
+    ``effect`` is the rank-biserial correlation in [-1, 1], 1 if the method is better in every patient.
+
+    Args:
+        scores: of tested cases with a lesion.
+        seed: data seed.
+        resamples: of patients.
+    """
+    for setting, rows in scores.groupby(SETTING):
+        for repetition in ["all", *sorted(rows["seed"].unique())]:
+            chosen = rows if repetition == "all" else rows[rows["seed"] == repetition]
+            by_case = chosen.groupby(["patient", "case", "method"])["dice"].mean()
+            dice = by_case.groupby(["patient", "method"]).mean().unstack()
+            for method in (name for name in dice if not catalogue.METHODS[name].null):
+                for null in (name for name in dice if catalogue.METHODS[name].null):
+                    # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
+                    differences = np.round((dice[method] - dice[null]).to_numpy(), 12)
+                    name = "/".join([*setting, method, null, str(repetition)])
+                    generator = rng(seed, "comparison", name)
+                    low, high = bootstrap_interval(differences, generator, resamples, np.median)
+                    yield {
+                        **dict(zip(SETTING, setting, strict=True)),
+                        "method": method,
+                        "null": null,
+                        "seed": str(repetition),
+                        "n_patients": len(differences),
+                        "median_difference": float(np.median(differences)),
+                        "low": low,
+                        "high": high,
+                        "p": paired_p(differences),
+                        "effect": rank_biserial(differences),
+                    }
+
+
+def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Does a method beat every null? The largest p over the nulls, by Holm over the rows of its family.
+
+    The upper bound is no contender and has no verdict.
+
+    Returns:
+        A row per row key of a method: ``effect`` against the null that it is least above, ``p_holm`` in [0, 1], and
+        ``beats_null``, `yes`, `no`, or `not tested` where there are too few patients.
+    """
+    columns = [*ROW_KEY, "effect", "p_holm", "beats_null"]
+    if comparisons.empty:
+        return pd.DataFrame(columns=columns)
+    pooled = comparisons[(comparisons["seed"] == "all") & (comparisons["operating_point"] != UPPER_BOUND)]
+    judged = pooled.groupby(ROW_KEY).agg(
+        p=("p", lambda p: p.max(skipna=False)), least=("median_difference", "min"), effect=("effect", "min")
+    )
+    judged = judged.reset_index()
+    judged["p_holm"] = judged.groupby(FAMILY)["p"].transform(lambda p: holm(p.to_numpy()))
+    beats = (judged["p_holm"] < 0.05) & (judged["least"] > 0)
+    judged["beats_null"] = beats.map({True: "yes", False: "no"}).where(judged["p_holm"].notna(), "not tested")
+    return judged[columns]
