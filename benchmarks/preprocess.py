@@ -24,7 +24,8 @@ from weakseg.catalogue import DATASETS
 from weakseg.config_text import load
 from weakseg.data.phantoms.abdomen_ct import make_case
 from weakseg.execution import read_record
-from weakseg.plan import build, spec_file
+from weakseg.plan import build
+from weakseg.runs import spec_file
 
 STAGES = ("index", "anatomy", "preprocess", "truth")
 GRIDS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from weakseg import plan as planning
+from weakseg import runs
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
 from weakseg.studies.plans import build_all
@@ -33,17 +33,17 @@ wildcard_constraints:
 def record(stage):
     """The file that a run of a stage writes last."""
     parent = (
-        planning.PHANTOMS if stage == "phantom" else planning.RESULTS / "runs" / stage
+        runs.PHANTOMS if stage == "phantom" else runs.RESULTS / "runs" / stage
     )
     return f"{parent}/{{label}}-{{key}}/run.json"
 
 
 def log_of(stage):
-    return f"{planning.RESULTS}/logs/{stage}/{{label}}-{{key}}.log"
+    return f"{runs.RESULTS}/logs/{stage}/{{label}}-{{key}}.log"
 
 
 def benchmark_of(stage):
-    return f"{planning.RESULTS}/benchmarks/{stage}/{{label}}-{{key}}.tsv"
+    return f"{runs.RESULTS}/benchmarks/{stage}/{{label}}-{{key}}.tsv"
 
 
 def upstream(wildcards):
@@ -54,7 +54,7 @@ def upstream(wildcards):
 
 def spec(wildcards):
     """The spec file of a run; its key stands for every parameter."""
-    return str(planning.spec_file(wildcards.key))
+    return str(runs.spec_file(wildcards.key))
 
 
 def command(stage):

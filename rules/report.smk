@@ -84,7 +84,7 @@ rule publish:
     output:
         published("all"),
     log:
-        f"{planning.RESULTS}/logs/publish/{PLANS['all'].config.name}.log",
+        f"{runs.RESULTS}/logs/publish/{PLANS['all'].config.name}.log",
     conda:
         "../envs/weakseg.yaml"
     threads: 1

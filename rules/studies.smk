@@ -87,7 +87,7 @@ if published("sneak_attack"):
         output:
             published("sneak_attack"),
         log:
-            f"{planning.RESULTS}/logs/publish/{PLANS['sneak_attack'].config.name}-sneak_attack.log",
+            f"{runs.RESULTS}/logs/publish/{PLANS['sneak_attack'].config.name}-sneak_attack.log",
         conda:
             "../envs/weakseg.yaml"
         threads: 1

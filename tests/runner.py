@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from weakseg.execution import execute
-from weakseg.plan import Plan, Run
+from weakseg.runs import Plan, Run
 
 REPOSITORY = Path(__file__).parents[1]
 

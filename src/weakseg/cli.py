@@ -125,7 +125,8 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     from weakseg.evaluation.own import Own, score
-    from weakseg.plan import RESULTS, build
+    from weakseg.plan import build
+    from weakseg.runs import RESULTS
     from weakseg.workflow import read_config
 
     name = options.name or options.maps[0].resolve().name

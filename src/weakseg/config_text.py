@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from weakseg.config import Config, Section
+from weakseg.config import Config
+from weakseg.config_data import Section
 from weakseg.errors import WeaksegError, nearest
 
 

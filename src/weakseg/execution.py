@@ -24,7 +24,7 @@ from tqdm import tqdm
 from weakseg import catalogue
 from weakseg.errors import WeaksegError
 from weakseg.keys import package_versions
-from weakseg.plan import RESULTS, STATE
+from weakseg.runs import RESULTS, STATE
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,139 +1,21 @@
-"""The plan: which runs a configuration asks for, with which parameters, under which key. Pure and free of torch.
+"""The plan of the benchmark: which runs a configuration asks for, with which parameters, under which key.
 
-Every run is one Snakemake job and one folder, ``results/runs/<stage>/<label>-<key>/``. What does not apply is decided
-here, never while running.
+Pure and free of torch. What does not apply is decided here, never while running.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weakseg import catalogue
-from weakseg.config import AnyDatasetConfig, Config, KitsConfig
+from weakseg.config import Config
+from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
-from weakseg.keys import canonical, run_key
-
-RESULTS = Path("results")
-STATE = RESULTS / ".state"
-PHANTOMS = Path("data/phantoms")
-
-PUBLISHED = {
-    "collect": ("scores.parquet", "tables/left_out.csv"),
-    "leaderboard": (
-        "metrics.json",
-        "tables/leaderboard.csv",
-        "tables/leaderboard.md",
-        "tables/leaderboard.tex",
-        "tables/comparisons.csv",
-        "tables/statistics.csv",
-        "tables/ranks.csv",
-        "tables/variances.csv",
-        "tables/small_families.csv",
-        "tables/classifiers.csv",
-        "tables/labels.csv",
-    ),
-    "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
-    "figures": ("figures/overlays.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
-    "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
-    "sneak_tables": (
-        "tables/sneak_attack.csv",
-        "tables/sneak_attack.md",
-        "tables/sneak_attack_verdicts.csv",
-        "tables/sneak_attack_verdicts.md",
-        "tables/sneak_attack_dice.csv",
-        "tables/sneak_attack_dice.md",
-        "figures/sneak_attack.png",
-    ),
-}
-"""What people look for, by the stage that makes it; `{classifier}` stands for the label of each classifier's run."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One job: a stage with its parameters and the keys of the runs it reads, by role."""
-
-    stage: str
-    label: str
-    params: dict[str, Any]
-    upstream: dict[str, list[str]]
-    key: str
-
-    @property
-    def folder(self) -> Path:
-        """Where its result lies, relative to the working directory."""
-        parent = PHANTOMS if self.stage == "phantom" else RESULTS / "runs" / self.stage
-        return parent / f"{self.label}-{self.key}"
-
-    @property
-    def record(self) -> Path:
-        """The file that is written last, and so stands for the whole result."""
-        return self.folder / "run.json"
-
-
-@dataclass
-class Plan:
-    """All runs of a configuration by key, each after what it reads."""
-
-    config: Config
-    runs: dict[str, Run] = field(default_factory=dict)
-
-    def add(self, stage: str, label: str, params: dict[str, Any], **upstream: str | Sequence[str]) -> str:
-        """Add a run and return its key; an equal run is added once."""
-        keys = {role: [value] if isinstance(value, str) else list(value) for role, value in upstream.items()}
-        params = json.loads(canonical(params))
-        key = run_key(stage, catalogue.STAGES[stage].version, params, keys)
-        self.runs[key] = Run(stage, label, params, keys, key)
-        return key
-
-    def of_stage(self, stage: str) -> list[Run]:
-        return [run for run in self.runs.values() if run.stage == stage]
-
-    def upstream_runs(self, run: Run) -> list[Run]:
-        return [self.runs[key] for keys in run.upstream.values() for key in keys]
-
-    @property
-    def destination(self) -> Path:
-        """Where tables, figures and models are published."""
-        return RESULTS if self.config.name == "default" else RESULTS / self.config.name
-
-    @property
-    def published_runs(self) -> list[Run]:
-        """The runs whose files are published."""
-        return [run for stage in PUBLISHED for run in self.of_stage(stage)]
-
-    @property
-    def published(self) -> list[Path]:
-        """The files that this configuration ends in."""
-        patterns = [name for stage, names in PUBLISHED.items() if self.of_stage(stage) for name in names]
-        labels = [run.label for run in self.of_stage("classifier")]
-        names = [pattern.format(classifier=label) for pattern in patterns for label in labels]
-        return [self.destination / name for name in dict.fromkeys(names)]
-
-    def spec(self, run: Run) -> dict[str, Any]:
-        """What a stage needs to run: its parameters and the folders it reads."""
-        folders = {role: [str(self.runs[key].folder) for key in keys] for role, keys in run.upstream.items()}
-        return {**asdict(run), "folder": str(run.folder), "upstream_folders": folders}
-
-    def write_specs(self) -> None:
-        """Write the spec file of every run that has none yet; a spec never changes under its key."""
-        STATE.joinpath("specs").mkdir(parents=True, exist_ok=True)
-        for run in self.runs.values():
-            path = spec_file(run.key)
-            if not path.exists():
-                temporary = path.with_suffix(f".{os.getpid()}")
-                temporary.write_text(json.dumps(self.spec(run), indent=1))
-                temporary.replace(path)
-
-
-def spec_file(key: str) -> Path:
-    """The spec file of a run."""
-    return STATE / "specs" / f"{key}.json"
+from weakseg.runs import STATE, Plan
 
 
 def build(config: Config) -> Plan:

@@ -15,7 +15,7 @@ from snakemake.utils import update_config
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.plan import PHANTOMS, PUBLISHED, RESULTS, STATE
+from weakseg.runs import PHANTOMS, PUBLISHED, RESULTS, STATE
 from weakseg.studies.plans import build_all
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests.runner import REPOSITORY, call
 
-from weakseg import plan
+from weakseg import plan, runs
 from weakseg.data.inventory import content_digest
 from weakseg.workflow import read_config
 
@@ -23,7 +23,7 @@ def test_every_published_file_is_recorded_once():
     published = plan.build(read_config()).published
     holders = [[path for path in recorded if path == file or path in file.parents] for file in published]
     assert all(len(paths) == 1 for paths in holders)
-    assert {path for (path,) in holders} == recorded - {plan.PHANTOMS}
+    assert {path for (path,) in holders} == recorded - {runs.PHANTOMS}
 
 
 def test_nothing_is_removed_before_a_run():

@@ -16,7 +16,7 @@ import pytest
 from tests.end_to_end.conftest import SMOKE
 from tests.runner import run_stages, snakemake
 
-from weakseg import catalogue, plan
+from weakseg import catalogue, plan, runs
 from weakseg.classifiers.resnet import SliceImages, predict
 from weakseg.cli import main
 from weakseg.evaluation.histogram import best_threshold, load
@@ -200,9 +200,9 @@ def test_kill_in_training_then_again_gives_the_same_weights(smoke, tmp_path, mon
     shutil.copytree(smoke / "results/.state/specs", tmp_path / "results/.state/specs")
     monkeypatch.chdir(tmp_path)
     (run,) = plan.build(read_config([SMOKE])).of_stage("classifier")
-    arguments = ["classifier", "--spec", str(plan.spec_file(run.key))]
+    arguments = ["classifier", "--spec", str(runs.spec_file(run.key))]
     job = subprocess.Popen([sys.executable, "-m", "weakseg", *arguments], stderr=subprocess.DEVNULL)
-    checkpoint = plan.STATE / run.key / "training.pt"
+    checkpoint = runs.STATE / run.key / "training.pt"
     while not checkpoint.exists():
         assert job.poll() is None
         time.sleep(0.02)

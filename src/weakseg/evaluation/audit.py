@@ -15,7 +15,7 @@ from weakseg.evaluation.finished import Results
 from weakseg.evaluation.histogram import best_threshold, load
 from weakseg.evaluation.points import STEP
 from weakseg.evaluation.recompute import MATCHED, draw_again, expected_rows, places
-from weakseg.plan import Plan, Run
+from weakseg.runs import Plan, Run
 
 SAME = 1e-9
 """Thresholds and Dice further apart than this are not the same."""

@@ -12,7 +12,7 @@ from weakseg.data.index import read_cases
 from weakseg.data.truth import LESION_FREE
 from weakseg.errors import WeaksegError
 from weakseg.execution import read_record
-from weakseg.plan import Plan, Run
+from weakseg.runs import Plan, Run
 
 
 class Results:

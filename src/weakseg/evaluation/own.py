@@ -31,8 +31,8 @@ from weakseg.evaluation.points import draw_validation
 from weakseg.evaluation.recompute import Place, places
 from weakseg.execution import Context, require, write_json
 from weakseg.keys import package_versions
-from weakseg.plan import Plan, Run
 from weakseg.report.tables import write_table
+from weakseg.runs import Plan, Run
 from weakseg.studies.leaderboard import leaderboard
 
 CHAINS = {"threshold": "threshold", "components": "threshold"}

@@ -17,7 +17,7 @@ from weakseg.data.labels import UNLABELLED, read_labels
 from weakseg.evaluation.finished import Results
 from weakseg.evaluation.histogram import STEPS, Histogram, load, overlap_curves
 from weakseg.evaluation.points import Cut, Draws, cut_by_case, cut_by_draws, cut_by_set, draw_validation
-from weakseg.plan import Run
+from weakseg.runs import Run
 
 MATCHED = ["role", "fold", "case", "method", "refinement", "operating_point"]
 """What tells the rows of one scores run apart."""

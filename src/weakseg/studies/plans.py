@@ -8,7 +8,7 @@ from typing import Any
 
 from weakseg import catalogue, plan
 from weakseg.config import Config, SneakAttackConfig
-from weakseg.plan import Plan
+from weakseg.runs import Plan
 
 FOLD = 0
 """The sneak attack needs no cross-validation: its classifiers are compared with each other on one fold's test set."""
