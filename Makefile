@@ -11,6 +11,7 @@ benchmark: $(SETUP)
 	@echo
 	@echo "leaderboard  results/tables/leaderboard.md"
 	@echo "figures      results/figures/dice.png  results/figures/overlays.png"
+	@echo "all files    results/README.md"
 
 smoke: $(SETUP)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml

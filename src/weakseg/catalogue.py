@@ -67,7 +67,7 @@ STAGES: dict[str, Stage] = {
     "leaderboard": Stage(4, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(2, "weakseg.studies.faithfulness:run"),
     "figures": Stage(5, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(2, "weakseg.report.models:run"),
+    "models": Stage(3, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(3, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(1, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
@@ -108,7 +108,7 @@ METHODS: dict[str, Method] = {
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),
-        Method("intensity", "nulls", "bright voxels", "weakseg", null=True, asks_network=False),
+        Method("intensity", "nulls", "plain intensity", "weakseg", null=True, asks_network=False),
         Method("untrained", "nulls", "CAM of an untrained network", "Adebayo et al. 2018, arXiv 1810.03292", null=True),
         Method("mean_mask", "mean_mask", "mean of the training masks", "weakseg", null=True, asks_network=False),
     )

@@ -1,8 +1,10 @@
 import copy
 
+import numpy as np
 import pytest
 import yaml
 
+from weakseg.data.preprocess import to_grid
 from weakseg.report.models import card
 
 RECORD = {
@@ -87,3 +89,13 @@ def test_where_when_and_how_fast_it_was_made_is_not_in_the_card():
     other, data = copy.deepcopy(RECORD) | {"seconds": 99.9, "threads": 1}, copy.deepcopy(DATA)
     data["index"]["roots"] = ["/elsewhere"]
     assert card(other, METRICS, data, phantom=False) == card(RECORD, METRICS, DATA, phantom=False)
+
+
+def test_windows_stand_in_the_order_of_the_channels_and_on_the_scale_of_preprocessing():
+    windows = {"bone": [600, 2800], "brain": [40, 80]}  # as a record has them: sorted
+    preprocess = {**DATA["preprocess"], "channels": ["brain", "bone"], "windows": windows}
+    text = card(RECORD, METRICS, {**DATA, "preprocess": preprocess}, phantom=True)
+    assert "brain 40/80, bone 600/2800: the level is 0, an eighth of the width 1, cut to [-4, 4]" in text
+    hu = np.array([[[-1000, 40, 50, 1000]]], dtype=np.float32)
+    image, _, _ = to_grid(hu[None], np.ones_like(hu, dtype=bool), np.eye(4), None, None, [(40, 80)], "a")
+    assert image.ravel().tolist() == [-4, 0, 1, 4]

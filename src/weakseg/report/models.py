@@ -121,8 +121,11 @@ def _preprocessing(params: dict[str, Any]) -> str:
     grid += f", cropped or padded to {_times(size)} voxels" if size else ""
     if windows is None:
         return f"{grid}; z-scored by case and channel inside the foreground (`{params['foreground']}`), 0 outside"
-    levels = ", ".join(f"{name} {level:g}/{width:g}" for name, (level, width) in windows.items())
-    return f"{grid}; HU windows (level/width) {levels} to [0, 1], 0 outside the foreground (`{params['foreground']}`)"
+    levels = ", ".join("{} {:g}/{:g}".format(name, *windows[name]) for name in params["channels"])
+    return (
+        f"{grid}; HU windows (level/width) {levels}: the level is 0, an eighth of the width 1, cut to [-4, 4]; "
+        f"0 outside the foreground (`{params['foreground']}`)"
+    )
 
 
 def _times(lengths: list[float]) -> str:
