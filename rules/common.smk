@@ -32,9 +32,7 @@ wildcard_constraints:
 
 def record(stage):
     """The file that a run of a stage writes last."""
-    parent = (
-        runs.PHANTOMS if stage == "phantom" else runs.RESULTS / "runs" / stage
-    )
+    parent = runs.PHANTOMS if stage == "phantom" else runs.RESULTS / "runs" / stage
     return f"{parent}/{{label}}-{{key}}/run.json"
 
 
