@@ -54,12 +54,12 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
-    "classifier": Stage(4, "weakseg.classifiers.resnet:run"),
+    "classifier": Stage(5, "weakseg.classifiers.resnet:run"),
     "maps": Stage(6, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(2, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(3, "weakseg.refinements:run"),
-    "scores": Stage(4, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(5, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(2, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
@@ -69,10 +69,10 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(5, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(3, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(3, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(1, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(1, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(2, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(4, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(2, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(2, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(3, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 

@@ -30,6 +30,22 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, given: Any) -> Any:
+        """What is left out of an inner section stays as it is by default here, which may differ from its class's."""
+        if not isinstance(given, dict):
+            return given
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {name: _laid_over(defaults.get(name), value) for name, value in given.items()}
+
+
+def _laid_over(default: Any, given: Any) -> Any:
+    if not (isinstance(default, Section) and isinstance(given, dict)):
+        return given
+    of_default = {name: getattr(default, name) for name in type(default).model_fields}
+    return of_default | {name: _laid_over(of_default.get(name), value) for name, value in given.items()}
+
 
 class PhantomConfig(Section):
     cases: Annotated[int, Field(ge=5, le=500)] = Field(80, description="Cases of the phantom, one patient each.")

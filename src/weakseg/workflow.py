@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from snakemake.utils import update_config
 
@@ -100,9 +100,9 @@ def verify_published(config: Config) -> str:
 
 
 def prune(configs: Iterable[Config], delete: bool) -> list[Path]:
-    """Folders that neither the configurations nor any published table needs; removed if ``delete``."""
+    """Folders that no configuration asks for and nothing published was made of; removed if ``delete``."""
     plans = [plan for config in configs for plan in build_all(config).values()]
-    needed = {key for plan in plans for key in plan.runs} | _behind_published_tables()
+    needed = {key for plan in plans for key in plan.runs} | _behind_published()
     found = [*(RESULTS / "runs").glob("*/*"), *PHANTOMS.glob("*"), *STATE.glob("*")]
     folders = sorted(path for path in found if path.is_dir() and path != STATE / "specs")
     # Names end in the key; what a kill left behind ends in `.partial` and goes too.
@@ -112,12 +112,15 @@ def prune(configs: Iterable[Config], delete: bool) -> list[Path]:
     return unused
 
 
-def _behind_published_tables() -> set[str]:
-    """Keys of the scores and values in all published tables and of everything those were made from."""
+def _behind_published() -> set[str]:
+    """Keys of the runs whose files are published, by any configuration, and of everything those were made from."""
     records = {path.parent.name.rsplit("-", 1)[-1]: path for path in RESULTS.glob("runs/*/*/run.json")}
-    names = ("scores.parquet", "faithfulness.parquet")
-    tables = [table for name in names for table in (*RESULTS.glob(name), *RESULTS.glob(f"*/{name}"))]
-    waiting = {key for table in tables for key in pd.read_parquet(table, columns=["run"])["run"]}
+    destinations = [RESULTS, *(path for path in RESULTS.iterdir() if path.is_dir())]
+    waiting = {
+        key
+        for key, path in records.items()
+        if path.parents[1].name in PUBLISHED and any(_is_published(path.parent, place) for place in destinations)
+    }
     needed: set[str] = set()
     while waiting:
         key = waiting.pop()
@@ -125,9 +128,9 @@ def _behind_published_tables() -> set[str]:
         if key in records:
             upstream = json.loads(records[key].read_text())["upstream"].values()
             waiting |= {above for keys in upstream for above in keys} - needed
-    for stage in PUBLISHED:
-        for key, path in records.items():
-            upstream = json.loads(path.read_text())["upstream"].values()
-            if path.parents[1].name == stage and {above for keys in upstream for above in keys} <= needed:
-                needed.add(key)
     return needed
+
+
+def _is_published(folder: Path, destination: Path) -> bool:
+    files = _published(destination, [folder])
+    return bool(files) and all(target.exists() and filecmp.cmp(target, source, False) for target, source in files.items())

@@ -12,7 +12,7 @@ from tests.runner import run_stages
 from weakseg import plan
 from weakseg.execution import read_record
 from weakseg.studies.plans import sneak_attack
-from weakseg.workflow import publish, read_config, verify_published
+from weakseg.workflow import prune, publish, read_config, verify_published
 
 STAGES = ("classifier", "sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables")
 
@@ -79,5 +79,10 @@ def test_benchmark_and_study_leave_each_other_alone(study, monkeypatch):
     both = [*benchmark.published, *planned.published]
     assert all(path.stat().st_size > 0 for path in both)
     assert verify_published(read_config([SMOKE])) == f"results/smoke: {len(both)} files, as planned"
+    # Of what is published nothing is pruned, whatever configuration one asks with; a run made since then is.
+    stray = Path("results/runs/sneak_tables/brats-00000000")
+    stray.mkdir()
+    assert prune([read_config()], delete=False) == [stray]
+    stray.rmdir()
     publish(benchmark.destination, folders)
     assert not any(Path(path).exists() for path in planned.published)

@@ -49,6 +49,16 @@ def test_equal_values_make_equal_plans():
     assert set(build(written).runs) == set(build(Config()).runs)
 
 
+def test_a_section_in_part_keeps_the_defaults_of_its_place():
+    """Data sets have defaults of their own, and what is left out must not fall back to those of the section's class."""
+    given = {"kits": {"phantom": {"cases": 5}, "intensity": {"sign": 1}}, "brats": {"phantom": {"cases": 5}}}
+    config = load({"data": given, "studies": {"sneak_attack": {"training": {"patience": 2}}}})
+    assert config.data.kits.phantom == Config().data.kits.phantom.model_copy(update={"cases": 5})
+    assert config.data.kits.phantom.shape != config.data.brats.phantom.shape
+    assert config.data.kits.intensity.channel == "soft_tissue"
+    assert config.studies.sneak_attack.training.epochs == Config().studies.sneak_attack.training.epochs
+
+
 def test_an_overlay_needs_a_name():
     with pytest.raises(WeaksegError, match=r"mine.yaml: no `name`"):
         load({}, ["mine.yaml"])

@@ -81,7 +81,7 @@ def counts(lesion, others):
     return histogram(relevance, inside, np.ones_like(inside), 1.0)
 
 
-# Their best thresholds, 0.01 apart, are the largest value outside the lesion.
+# Their best thresholds, 0.02 apart, are the largest value outside the lesion.
 VALIDATION = {"a": counts([0.9, 0.8], [0.2, 0.1]), "b": counts([0.9, 0.6], [0.5, 0.3]), "c": counts([0.7], [0.4])}
 
 
@@ -97,7 +97,7 @@ def test_threshold_of_a_draw_is_the_best_of_its_cases():
 
 def test_thresholds_of_draws_lie_on_a_coarse_grid():
     between = {"a": counts([0.9], [0.1234])}
-    assert cut_by_draws({"val-1": [["a"]]}, between, {"a"})["val-1"].thresholds == [0.13]
+    assert cut_by_draws({"val-1": [["a"]]}, between, {"a"})["val-1"].thresholds == [0.14]
     assert cut_by_set(between, {"a"})["oracle-set"].thresholds == [0.124]
 
 

@@ -11,8 +11,8 @@ from weakseg.data.labels import LESION
 from weakseg.evaluation.histogram import Histogram, best_threshold, otsu
 from weakseg.evaluation.protocol import FIXED, draw_masks, val_point
 
-STEP = 10
-"""Thresholds of `val-k` lie 0.01 apart: of 1000, few masks could tell neighbours apart, and each costs a cut."""
+STEP = 20
+"""Thresholds of `val-k` lie 0.02 apart: of 1000, few masks could tell neighbours apart, and each costs a cut."""
 
 Draws = dict[str, list[list[str]]]
 """By operating point: the cases of each draw."""
