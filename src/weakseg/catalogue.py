@@ -64,7 +64,7 @@ STAGES: dict[str, Stage] = {
     "faithfulness": Stage(2, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(4, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(5, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(2, "weakseg.studies.faithfulness:run"),
     "figures": Stage(5, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(3, "weakseg.report.models:run"),

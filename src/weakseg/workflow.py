@@ -132,5 +132,5 @@ def _behind_published() -> set[str]:
 
 
 def _is_published(folder: Path, destination: Path) -> bool:
-    files = _published(destination, [folder])
-    return bool(files) and all(target.exists() and filecmp.cmp(target, source, False) for target, source in files.items())
+    files = _published(destination, [folder]).items()
+    return bool(files) and all(target.exists() and filecmp.cmp(target, source, False) for target, source in files)

@@ -79,7 +79,7 @@ def test_rows_and_columns(running):
 
 def test_val_k_is_the_mean_over_draws(running):
     table = scored(running)
-    # Maps are scaled by 1 / 0.88, their 99.9th percentile: v1 alone chooses the first hundredth above 0.3 / 0.88, v2,
+    # Maps are scaled by 1 / 0.88, their 99.9th percentile: v1 alone chooses the first fiftieth above 0.3 / 0.88, v2,
     # or both, that above 0.6 / 0.88. The ring of t1, 0.4 / 0.88, is above the former.
     drawn = [stage.draw_validation(*_tables(running), [0], [1], 6, 7)[0][0]["val-1"][draw] for draw in range(6)]
     share = drawn.count(["v1"]) / 6
@@ -87,8 +87,9 @@ def test_val_k_is_the_mean_over_draws(running):
     good, bad = 2 * 18 / (18 + 19), 2 * 18 / (18 + 145)  # the peak in the corner is always predicted
     row = table.loc["t1", "threshold", "val-1"]
     assert row["dice"] == pytest.approx(share * bad + (1 - share) * good)
-    assert row["threshold"] == pytest.approx(share * 0.35 + (1 - share) * 0.69)
-    assert table.loc[("t1", "threshold", "val-2"), ["dice", "threshold"]].tolist() == pytest.approx([good, 0.69])
+    assert list(row["dice_by_draw"]) == pytest.approx([bad if patients == ["v1"] else good for patients in drawn])
+    assert row["threshold"] == pytest.approx(share * 0.36 + (1 - share) * 0.70)
+    assert table.loc[("t1", "threshold", "val-2"), ["dice", "threshold"]].tolist() == pytest.approx([good, 0.70])
     assert table.loc[("t2", "threshold", "val-1"), "dice"] == pytest.approx(good)
 
 

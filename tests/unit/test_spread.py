@@ -14,8 +14,8 @@ SETTING = {**dict.fromkeys(ROW_KEY, "same"), "operating_point": "val-10", "role"
 
 
 def scores(patients=12, seeds=(0, 1)):
-    """Each method is 0.1 worse than the one before, a case counts 0.01, a seed 0.02; `c` is uneven."""
-    return pd.DataFrame(
+    """Each method is 0.1 worse than the one before, a case counts 0.01, a seed 0.02, a draw 0.03; `c` is uneven."""
+    table = pd.DataFrame(
         SETTING
         | {
             "method": method,
@@ -28,6 +28,7 @@ def scores(patients=12, seeds=(0, 1)):
         for case in range(patients)
         for seed in seeds
     )
+    return table.assign(dice_by_draw=[[dice - 0.03, dice, dice + 0.03] for dice in table["dice"]])
 
 
 def test_three_schemes_agree_where_every_patient_does():
@@ -53,13 +54,23 @@ def test_friedman_and_the_detectable_difference_are_those_of_the_means_over_seed
     assert (family["n_patients"], family["n_rows"], family["tested"]) == (12, 3, "yes")
 
 
-def test_variance_by_case_and_seed():
+def test_variance_by_case_seed_and_draw():
     """Without interaction the components are the variances of what was added."""
     table = variances(scores()).set_index("method")
     assert table.loc["a", "variance_case"] == pytest.approx(np.var(0.01 * np.arange(12), ddof=1))
     assert table.loc["a", "variance_seed"] == pytest.approx(np.var([0, 0.02], ddof=1))
+    assert table.loc["a", "variance_draw"] == pytest.approx(0.03**2)
     assert table.loc["a", "variance_residual"] == pytest.approx(0, abs=1e-12)
-    assert variances(scores(seeds=[0]))["variance_case"].isna().all()
+    assert list(table.loc["a", ["n_cases", "n_seeds", "n_draws"]]) == [12, 2, 3]
+
+
+def test_what_there_is_one_of_has_no_variance():
+    one_seed = variances(scores(seeds=[0])).set_index("method")
+    assert one_seed["variance_seed"].isna().all()
+    assert one_seed.loc["a", "variance_draw"] == pytest.approx(0.03**2)
+    blind = scores().assign(dice_by_draw=[[dice] for dice in scores()["dice"]])
+    assert variances(blind)["variance_draw"].isna().all()
+    assert variances(blind)["variance_case"].notna().all()
 
 
 def test_few_patients_give_cases_and_no_test():
@@ -92,7 +103,9 @@ def test_only_tested_lesions_at_the_headline_count():
 
 def test_order_of_rows_does_not_matter():
     table = scores()
-    table["dice"] += 0.1 * rng(0, "noise").random(len(table))
+    noise = 0.1 * rng(0, "noise").random(len(table))
+    table["dice"] += noise
+    table["dice_by_draw"] = [[dice - 0.02, dice] for dice in table["dice"]]
     shuffled = table.iloc[rng(0, "order").permutation(len(table))].reset_index(drop=True)
     ranked = ranks(table, 0, 100)
     pd.testing.assert_frame_equal(ranks(shuffled, 0, 100), ranked)

@@ -84,16 +84,18 @@ def _enough(dice: pd.DataFrame) -> bool:
 
 
 def variances(scores: pd.DataFrame) -> pd.DataFrame:
-    """A row per row key at the headline: the variance of Dice by case and by seed, and what is left.
+    """A row per row key at the headline: the variance of Dice by case, seed and draw of masks, and what is left.
 
-    Draws are averaged in the scores, so they are no factor here. NaN with a single seed or case, whose part cannot be
-    told from the rest.
+    It is that of a single case, seed and draw; NaN for what there is only one of.
     """
     tested = lesion_bearing(at_headline(scores), "test")
     records = []
     for key, rows in tested.groupby(ROW_KEY):
-        parts = variance_components(rows.set_index(["case", "seed"])["dice"])
-        counts = {"n_cases": rows["case"].nunique(), "n_seeds": rows["seed"].nunique()}
+        drawn = rows.set_index(["case", "seed"])["dice_by_draw"].map(enumerate).map(list).explode()
+        draws, dice = zip(*drawn, strict=True)
+        values = pd.Series(dice, drawn.index, dtype=float).to_frame("dice").assign(draw=draws)
+        parts = variance_components(values.set_index("draw", append=True)["dice"])
+        counts = {f"n_{name}s": values.reset_index()[name].nunique() for name in ("case", "seed", "draw")}
         named = {f"variance_{name}": value for name, value in parts.items()}
         records.append({**dict(zip(ROW_KEY, key, strict=True)), **counts, **named})
     return pd.DataFrame(records)
