@@ -59,7 +59,7 @@ STAGES: dict[str, Stage] = {
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(2, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(3, "weakseg.refinements:run"),
-    "scores": Stage(5, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(6, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(2, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
