@@ -54,7 +54,7 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
-    "classifier": Stage(5, "weakseg.classifiers.resnet:run"),
+    "classifier": Stage(6, "weakseg.classifiers.resnet:run"),
     "maps": Stage(6, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(2, "weakseg.maps.mean_mask:run", ("mean-mask",)),
@@ -71,7 +71,7 @@ STAGES: dict[str, Stage] = {
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(4, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(2, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(2, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_classifier": Stage(3, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(3, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""

@@ -34,6 +34,9 @@ class TrainingConfig(Section):
     batch_size: Positive = Field(32, description="Slices per step.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak of the one-cycle schedule of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="Of AdamW.")
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="Decay per step of the moving average of the weights that is kept; 0: the weights themselves."
+    )
     augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training slices.")
 
 

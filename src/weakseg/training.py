@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -19,12 +20,23 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: epochs, patience, peak learning rate of one cycle, weight decay of AdamW."""
+    """How long and how fast.
+
+    Attributes:
+        epochs: most epochs.
+        patience: epochs without a better score after which training stops.
+        learning_rate: peak of one cycle.
+        weight_decay: of AdamW.
+        averaging: decay per step of the exponential moving average of the weights, batch statistics too, that is
+            evaluated and kept (Polyak & Juditsky 1992, 10.1137/0330046); 0 keeps the weights as they are.
+        steps_per_epoch: as it says.
+    """
 
     epochs: int
     patience: int
     learning_rate: float
     weight_decay: float
+    averaging: float
     steps_per_epoch: int
 
 
@@ -37,7 +49,7 @@ def train(
     state: Path,
     device: str,
 ) -> list[dict[str, float]]:
-    """Train in place; the network ends with the weights of the epoch that evaluates best.
+    """Train in place; the network ends with the averaged weights of the epoch that evaluates best.
 
     Args:
         network: on ``device`` already.
@@ -52,6 +64,7 @@ def train(
         Per epoch: ``epoch``, ``loss`` (mean over steps), ``score``.
     """
     optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.averaging), use_buffers=True)
     total = schedule.epochs * schedule.steps_per_epoch
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=total)
     history: list[dict[str, float]] = []
@@ -60,21 +73,26 @@ def train(
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         network.load_state_dict(saved["network"])
+        averaged.load_state_dict(saved["averaged"])
         optimizer.load_state_dict(saved["optimizer"])
         rate.load_state_dict(saved["rate"])
         history, best = saved["history"], saved["best"]
     bar = tqdm(total=schedule.epochs, initial=len(history), desc="train", unit="epoch", disable=None)
     while len(history) < schedule.epochs and _epochs_without_gain(history) < schedule.patience:
         epoch = len(history)
-        losses = [_step(network, optimizer, rate, loss, *batch, device) for batch in batches(epoch)]
-        network.eval()
+        losses = []
+        for batch in batches(epoch):
+            losses.append(_step(network, optimizer, rate, loss, *batch, device))
+            averaged.update_parameters(network)
+        averaged.eval()
         with torch.inference_mode():
-            score = evaluate(network)
+            score = evaluate(averaged.module)
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "score": score})
         if _epochs_without_gain(history) == 0:
-            best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rate": rate.state_dict()}
-        _save(checkpoint, {**parts, "history": history, "best": best})
+            best = {name: tensor.detach().clone() for name, tensor in averaged.module.state_dict().items()}
+        parts = {"network": network, "averaged": averaged, "optimizer": optimizer, "rate": rate}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        _save(checkpoint, {**states, "history": history, "best": best})
         bar.set_postfix(loss=history[-1]["loss"], score=score)
         bar.update()
     bar.close()

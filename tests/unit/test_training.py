@@ -42,8 +42,8 @@ class Evaluation:
         return score
 
 
-def fit(model, data, evaluate, state, epochs=4, patience=10):
-    schedule = Schedule(epochs, patience, learning_rate=0.01, weight_decay=0.01, steps_per_epoch=2)
+def fit(model, data, evaluate, state, epochs=4, patience=10, averaging=0.9):
+    schedule = Schedule(epochs, patience, 0.01, weight_decay=0.01, averaging=averaging, steps_per_epoch=2)
     return train(model, data, lambda y, t: ((y[:, 0] - t) ** 2).mean(), evaluate, schedule, state, "cpu")
 
 
@@ -96,6 +96,24 @@ def test_stops_after_patience_with_the_best_weights(tmp_path, scores, best):
     assert [record["epoch"] for record in history] == list(range(len(scores))) == data.epochs
     assert_equal_weights(model.state_dict(), evaluate.seen[best])
     assert not torch.equal(evaluate.seen[best]["0.weight"], evaluate.seen[-1]["0.weight"])
+
+
+def test_weights_are_averaged_over_steps(tmp_path):
+    """Beside the same training without it: the first step's weights, and then a tenth of each next one's."""
+
+    def one_step(epoch):
+        return [next(Data()(epoch))]
+
+    plain, averaged = Evaluation(0.1, 0.2, 0.3), Evaluation(0.1, 0.2, 0.3)
+    fit(network(), one_step, plain, tmp_path / "plain", epochs=3, averaging=0)
+    model = network()
+    fit(model, one_step, averaged, tmp_path / "averaged", epochs=3, averaging=0.9)
+    for name in ("0.weight", "1.running_mean", "4.bias"):
+        first, second, third = (seen[name] for seen in plain.seen)
+        expected = 0.9 * (0.9 * first + 0.1 * second) + 0.1 * third
+        torch.testing.assert_close(averaged.seen[-1][name], expected)
+        assert torch.equal(model.state_dict()[name], averaged.seen[-1][name])
+        assert not torch.equal(expected, third)
 
 
 def test_loss_falls_and_is_the_mean_over_steps(tmp_path):

@@ -83,6 +83,7 @@ def fit(context: Context, slices: pd.DataFrame, images: SliceImages) -> nn.Modul
         settings["patience"],
         settings["learning_rate"],
         settings["weight_decay"],
+        settings["averaging"],
         batches.steps,
     )
     history = train(
