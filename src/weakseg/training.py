@@ -90,7 +90,7 @@ def train(
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "score": score})
         if _epochs_without_gain(history) == 0:
             best = {name: tensor.detach().clone() for name, tensor in averaged.module.state_dict().items()}
-        parts = {"network": network, "averaged": averaged, "optimizer": optimizer, "rate": rate}
+        parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "rate": rate}
         states = {name: part.state_dict() for name, part in parts.items()}
         _save(checkpoint, {**states, "history": history, "best": best})
         bar.set_postfix(loss=history[-1]["loss"], score=score)
