@@ -69,10 +69,10 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(5, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(3, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(4, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(2, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_maps": Stage(5, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(3, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(3, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(3, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(4, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 
