@@ -24,8 +24,19 @@ class SliceViewConfig(Section):
     )
 
 
+class VolumeViewConfig(Section):
+    least_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
+        (165, 192, 144),
+        description="A case is cut to the box around its foreground, of at least this size along X, Y, Z where the "
+        "grid allows, so that the share of background is alike.",
+    )
+
+
 class ViewsConfig(Section):
     slice: SliceViewConfig = SliceViewConfig()
+    volume: VolumeViewConfig | None = Field(
+        VolumeViewConfig(), description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
+    )
 
 
 class TrainingConfig(Section):
@@ -34,7 +45,7 @@ class TrainingConfig(Section):
     batch_size: Positive = Field(32, description="Slices per step.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak of the one-cycle schedule of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="Of AdamW.")
-    augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training slices.")
+    augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training units.")
 
 
 class ResNetConfig(Section):
@@ -44,8 +55,18 @@ class ResNetConfig(Section):
     training: TrainingConfig = TrainingConfig()
 
 
+class VolumeTrainingConfig(TrainingConfig):
+    patience: Positive = Field(10, description="Epochs without a better validation AUC after which training stops.")
+    batch_size: Positive = Field(8, description="Volumes per step.")
+
+
+class ResNet3DConfig(ResNetConfig):
+    training: VolumeTrainingConfig = VolumeTrainingConfig()
+
+
 class ClassifiersConfig(Section):
     resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
+    resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
 
 
 class CamConfig(Section):
@@ -69,7 +90,8 @@ class MapsConfig(Section):
     gate: Annotated[list[Literal["classifier", "none"]], Once] = Field(
         ["classifier"],
         min_length=1,
-        description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained.",
+        description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained. "
+        "Volumes have no gate.",
     )
     methods: MethodsConfig = MethodsConfig()
     nulls: NullsConfig = Field(
@@ -202,6 +224,9 @@ class ReportConfig(Section):
     )
     minutes_per_slice_label: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Annotator's minutes to say of a slice whether it shows a lesion: an assumption too."
+    )
+    minutes_per_grade: Annotated[float, Field(ge=0)] = Field(
+        1, description="Annotator's minutes to look up a case's grade: an assumption too."
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from weakseg import catalogue, plan
 from weakseg.config import Config, SneakAttackConfig
+from weakseg.plan_views import views_of
 from weakseg.runs import Plan
 
 FOLD = 0
@@ -51,13 +53,14 @@ def sneak_attack(config: Config) -> Plan:
     data = plan.plan_data(planned, name, config.datasets[name])
     images = {role: data[role] for role in ("index", "preprocess", "labels")}
     drawing = {"region": region, "data_seed": config.data_seed, "fold": FOLD}
+    slices = next(view for view in views_of(config, name) if view.name == "slice")
     masks = planned.add("sneak_masks", name, drawing, **images, truth=data["truth"])
     originals: list[str] = []
     maps: list[str] = []
     retrained: list[str] = []
     for architecture, seed in itertools.product(study.architectures, study.seeds):
         network = _network(config, study, architecture)
-        original = plan.plan_classifier(planned, name, data, network, seed, FOLD)
+        original = plan.plan_classifier(planned, name, data, replace(slices, network=network), seed, FOLD)
         methods = _methods(config, study, architecture)
         explaining = {
             "methods": methods,
