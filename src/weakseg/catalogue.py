@@ -52,29 +52,36 @@ STAGES: dict[str, Stage] = {
     "preprocess": Stage(4, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
     "truth": Stage(2, "weakseg.data.truth:run"),
-    "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
+    "labels": Stage(3, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
-    "classifier": Stage(6, "weakseg.classifiers.resnet:run"),
-    "maps": Stage(6, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "classifier": Stage(7, "weakseg.classifiers.resnet:run"),
+    "volume_classifier": Stage(1, "weakseg.classifiers.resnet3d:run"),
+    "maps": Stage(7, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(2, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(3, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(3, "weakseg.refinements:run"),
-    "scores": Stage(6, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(7, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(2, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(3, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(5, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(2, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(5, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(3, "weakseg.report.models:run"),
+    "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
+    "models": Stage(4, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(5, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(3, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(3, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(4, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(6, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(4, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(4, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(5, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
+
+CLASSIFIERS = ("classifier", "volume_classifier")
+"""The stages whose weights are published."""
+
+GRADES = {"LGG": 0, "HGG": 1}
+"""Grades of gliomas; the logit of a volume classifier speaks for 1."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Method:
         fidelity: ``faithful`` to the source, or ``in the manner of`` where we had to choose.
         null: it explains nothing and is there to be beaten.
         asks_network: it needs forwards; those of its family, even if it were run alone.
+        needs_supervoxels: it is given the supervoxels of the case.
     """
 
     name: str
@@ -99,6 +107,7 @@ class Method:
     fidelity: Literal["faithful", "in the manner of"] = "faithful"
     null: bool = False
     asks_network: bool = True
+    needs_supervoxels: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -117,23 +126,26 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of slice classifiers.
+    """A network of classifiers.
 
     Attributes:
         title: how figures and pages call it.
         citation: its source.
         layers: its modules after 4, 8, 16 and 32-fold reduction, by the names that they have in a ResNet.
+        spatial_dims: 2 for slices, 3 for volumes.
     """
 
     title: str
     citation: str
     layers: dict[str, str]
+    spatial_dims: int = 2
 
+
+_RESNET_LAYERS = {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "resnet": Architecture(
-        "ResNet", "He et al. 2016, arXiv 1512.03385", {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
-    ),
+    "resnet": Architecture("ResNet", "He et al. 2016, arXiv 1512.03385", _RESNET_LAYERS),
+    "resnet3d": Architecture("3D ResNet", "He et al. 2016, arXiv 1512.03385", _RESNET_LAYERS, spatial_dims=3),
     "densenet": Architecture(
         "DenseNet",
         "Huang et al. 2017, arXiv 1608.06993",
@@ -150,14 +162,15 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """A data set: its publisher's layout and the phantom that stands in for it."""
+    """A data set: its publisher's layout, the phantom that stands in for it, and whether its cases have grades."""
 
     layout: str
     phantom: str
+    grades: bool = False
 
 
 DATASETS: dict[str, DatasetFacts] = {
-    "brats": DatasetFacts("brats", "brain_mri"),
+    "brats": DatasetFacts("brats", "brain_mri", grades=True),
     "instance": DatasetFacts("instance", "head_ct"),
     "kits": DatasetFacts("kits", "abdomen_ct"),
 }

@@ -15,6 +15,7 @@ from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once,
 from weakseg.errors import nearest
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+Stride = Literal[1, 2]
 Point = Literal["fixed", "label-free", "val-k", "oracle-set"]
 
 
@@ -24,8 +25,19 @@ class SliceViewConfig(Section):
     )
 
 
+class VolumeViewConfig(Section):
+    least_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
+        (165, 192, 144),
+        description="A case is cut to the box around its foreground, of at least this size along X, Y, Z where the "
+        "grid allows, so that the share of background is alike.",
+    )
+
+
 class ViewsConfig(Section):
     slice: SliceViewConfig = SliceViewConfig()
+    volume: VolumeViewConfig | None = Field(
+        VolumeViewConfig(), description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
+    )
 
 
 class TrainingConfig(Section):
@@ -37,18 +49,41 @@ class TrainingConfig(Section):
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="Decay per step of the moving average of the weights that is kept; 0: the weights themselves."
     )
-    augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training slices.")
+    augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training units.")
 
 
-class ResNetConfig(Section):
+class ResidualNetworkConfig(Section):
     blocks: tuple[Positive, Positive, Positive, Positive] = Field((1, 1, 1, 1), description="Basic blocks per stage.")
     width: Positive = Field(16, description="Channels of the first stage, doubled at each next; 64 is full width.")
-    stem_stride: Literal[1, 2] = Field(2, description="Stride of the first convolution.")
+
+
+class StemStrideConfig(Section):
+    brats: Stride = Field(2, description="Stride of the first convolution on this data set.")
+    instance: Stride = Field(2, description="Stride of the first convolution on this data set.")
+    kits: Stride = Field(1, description="1, for its smallest labelled lesions are four voxels wide on the phantom.")
+
+
+class ResNetConfig(ResidualNetworkConfig):
+    stem_stride: StemStrideConfig = StemStrideConfig()
     training: TrainingConfig = TrainingConfig()
+
+
+class VolumeTrainingConfig(TrainingConfig):
+    patience: Positive = Field(10, description="Epochs without a better validation AUC after which training stops.")
+    batch_size: Positive = Field(8, description="Volumes per step.")
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0, description="As that of slices; 0, for there are few steps to average."
+    )
+
+
+class ResNet3DConfig(ResidualNetworkConfig):
+    stem_stride: Stride = Field(2, description="Stride of the first convolution.")
+    training: VolumeTrainingConfig = VolumeTrainingConfig()
 
 
 class ClassifiersConfig(Section):
     resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
+    resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
 
 
 class CamConfig(Section):
@@ -72,7 +107,8 @@ class MapsConfig(Section):
     gate: Annotated[list[Literal["classifier", "none"]], Once] = Field(
         ["classifier"],
         min_length=1,
-        description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained.",
+        description="classifier: slices that it calls normal get an all-zero map, nulls too. none: all are explained. "
+        "Volumes have no gate.",
     )
     methods: MethodsConfig = MethodsConfig()
     nulls: NullsConfig = Field(
@@ -205,6 +241,9 @@ class ReportConfig(Section):
     )
     minutes_per_slice_label: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Annotator's minutes to say of a slice whether it shows a lesion: an assumption too."
+    )
+    minutes_per_grade: Annotated[float, Field(ge=0)] = Field(
+        1, description="Annotator's minutes to look up a case's grade: an assumption too."
     )
 
 

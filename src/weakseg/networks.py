@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +79,14 @@ def efficientnet(channels: int, params: dict[str, Any], seed: int) -> EfficientN
 
 BUILDERS: dict[str, Callable[..., torch.nn.Module]] = {
     "resnet": resnet,
+    "resnet3d": partial(resnet, spatial_dims=3),
     "densenet": densenet,
     "efficientnet": efficientnet,
 }
 
 
-def slice_network(channels: int, params: dict[str, Any], seed: int) -> torch.nn.Module:
-    """The 2D network of a slice classifier: that of ``params["architecture"]``, initialised from ``seed``."""
+def classifier_network(channels: int, params: dict[str, Any], seed: int) -> torch.nn.Module:
+    """The network of a classifier: that of ``params["architecture"]``, initialised from ``seed``."""
     return BUILDERS[params["architecture"]](channels, params, seed)
 
 
@@ -106,3 +109,16 @@ def load_weights(path: Path, network: torch.nn.Module) -> None:
 def freeze(network: torch.nn.Module, device: str) -> torch.nn.Module:
     """Move a network to a device for inference: evaluation mode, no parameter asks for gradients."""
     return network.to(device).eval().requires_grad_(False)
+
+
+def negated(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy whose logit is that of the network times -1: its last layer, a linear one, is negated.
+
+    So evidence against the class is evidence for it, and modules keep their names, which maps need.
+    """
+    other = deepcopy(network)
+    *_, last = (module for module in other.modules() if isinstance(module, torch.nn.Linear))
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.neg_()
+    return other

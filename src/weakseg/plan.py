@@ -5,6 +5,7 @@ Pure and free of torch. What does not apply is decided here, never while running
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from weakseg.config import Config
 from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
+from weakseg.plan_views import View, views_of
 from weakseg.runs import STATE, Plan
 
 
@@ -28,23 +30,23 @@ def build(config: Config) -> Plan:
     every: list[dict[str, str]] = []
     scores: list[str] = []
     classifiers: list[str] = []
-    explained: dict[str, list[str]] = {gate: [] for gate in config.maps.gate}
+    explained: dict[str, list[str]] = {}
+    facts: dict[str, dict[str, str]] = {}
     faithful: dict[str, list[str]] = {"faithfulness": [], "repeatability": []}
     overlaid: list[str] = []
     for name, dataset in config.datasets.items():
         data = plan_data(plan, name, dataset)
         every.append(data)
-        for seed in config.seeds:
-            folds = range(dataset.split.folds)
-            network = {"architecture": "resnet", **config.classifiers.resnet.model_dump()}
-            networks = [plan_classifier(plan, name, data, network, seed, fold) for fold in folds]
+        folds = range(dataset.split.folds)
+        for view, seed in itertools.product(views_of(config, name), config.seeds):
+            networks = [plan_classifier(plan, name, data, view, seed, fold) for fold in folds]
             classifiers += networks
-            for gate in config.maps.gate:
+            for gate in view.gates:
                 maps: dict[str, list[str]] = {}
                 blind: list[list[str]] = []
                 for family, methods in _families(config, dataset).items():
                     keys = [
-                        _plan_maps(plan, name, dataset, data, networks[fold], family, methods, gate, seed, fold)
+                        _plan_maps(plan, name, dataset, data, networks[fold], family, methods, view, gate, seed, fold)
                         for fold in folds
                     ]
                     # All nulls are scored in one job, though the mask of means is made in a stage of its own.
@@ -52,14 +54,18 @@ def build(config: Config) -> Plan:
                     if family != "mean_mask":
                         blind.append(keys)
                 for group, keys in maps.items():
-                    scores.append(_plan_scores(plan, name, dataset, data, networks, keys, group, gate, seed))
-                    if seed == config.seeds[0] and gate == config.maps.gate[0]:
+                    scores.append(_plan_scores(plan, name, dataset, data, networks, keys, group, view, gate, seed))
+                    if seed == config.seeds[0] and gate == view.gates[0]:
                         overlaid += keys
-                explained[gate] += [key for keys in blind for key in keys]
-                for fold, of_fold in enumerate(zip(*blind, strict=True)):
-                    faithful["faithfulness"].append(
-                        _plan_faithfulness(plan, name, data, networks[fold], of_fold, gate, seed, fold)
-                    )
+                kind = f"{view.name}{view.suffix(gate)}"
+                facts[kind] = view.row_facts(gate)
+                explained.setdefault(kind, []).extend(key for keys in blind for key in keys)
+                # Slices alone are deleted and inserted.
+                if view.name == "slice":
+                    for fold, of_fold in enumerate(zip(*blind, strict=True)):
+                        faithful["faithfulness"].append(
+                            _plan_faithfulness(plan, name, data, networks[fold], of_fold, view, gate, seed, fold)
+                        )
     data_of = {role: [data[role] for data in every] for role in ("index", "preprocess", "truth", "labels")}
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
@@ -71,8 +77,8 @@ def build(config: Config) -> Plan:
     if len(config.seeds) > 1:
         grids = {role: data_of[role] for role in ("index", "preprocess")}
         faithful["repeatability"] = [
-            plan.add("repeatability", f"all{_gate_suffix(gate)}", _row_facts(gate), **grids, maps=maps_of_gate)
-            for gate, maps_of_gate in explained.items()
+            plan.add("repeatability", f"all-{kind}", facts[kind], **grids, maps=of_kind)
+            for kind, of_kind in explained.items()
         ]
     plan.add("faithfulness_table", "all", statistics, **faithful)
     shown = {
@@ -80,9 +86,10 @@ def build(config: Config) -> Plan:
         "regions": {name: data.region for name, data in config.datasets.items()},
         "minutes_per_mask": config.report.minutes_per_mask,
         "minutes_per_slice_label": config.report.minutes_per_slice_label,
+        "minutes_per_grade": config.report.minutes_per_grade,
     }
     pictured = {role: data_of[role] for role in ("index", "preprocess", "truth")}
-    counted = [key for of_gate in explained.values() for key in of_gate]
+    counted = [key for of_kind in explained.values() for key in of_kind]
     plan.add("figures", "all", shown, collect=collect, leaderboard=board, maps=overlaid, counted=counted, **pictured)
     check_truth_access(plan)
     return plan
@@ -167,11 +174,11 @@ def _expand(path: str) -> Path:
     return Path(expanded).expanduser().absolute()
 
 
-def plan_classifier(plan: Plan, name: str, data: dict[str, str], network: dict[str, Any], seed: int, fold: int) -> str:
-    """A slice classifier; ``network`` holds its architecture and training."""
-    upstream = {role: data[role] for role in ("index", "preprocess", "labels")}
-    label = f"{name}-slice-{network['architecture']}-s{seed}-f{fold}"
-    return plan.add("classifier", label, {**network, "seed": seed, "fold": fold}, **upstream)
+def plan_classifier(plan: Plan, name: str, data: dict[str, str], view: View, seed: int, fold: int) -> str:
+    """The classifier of a view."""
+    upstream = {role: data[role] for role in ("preprocess", *view.labels)}
+    label = f"{name}-{view.name}-{view.network['architecture']}-s{seed}-f{fold}"
+    return plan.add(view.stage, label, {**view.network, "seed": seed, "fold": fold}, **upstream)
 
 
 def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, Any]]:
@@ -200,19 +207,27 @@ def _plan_maps(
     classifier: str,
     family: str,
     methods: dict[str, Any],
+    view: View,
     gate: str,
     seed: int,
     fold: int,
 ) -> str:
     stage = "mean_mask" if family == "mean_mask" else "maps"
-    params = {"methods": methods, "gate": gate, "seed": seed, "fold": fold}
-    params["min_foreground_mm2"] = plan.config.views.slice.min_foreground_mm2
+    params = {"methods": methods, "gate": gate, "fold": fold, **view.units}
     upstream = {role: data[role] for role in ("index", "preprocess")}
+    repetition = f"-s{seed}"
     if stage == "mean_mask":
         params["region"] = dataset.region
         upstream["truth"] = data["truth"]
-    label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}-f{fold}"
-    return plan.add(stage, label, params, **upstream, classifier=classifier)
+    if any(catalogue.METHODS[method].needs_supervoxels for method in methods):
+        upstream["supervoxels"] = data["supervoxels"]
+    if stage == "mean_mask" and gate == "none":
+        repetition = ""  # no classifier has a say, so it is the same for all seeds
+    else:
+        params["seed"] = seed
+        upstream["classifier"] = classifier
+    label = f"{name}-{view.name}-{family}{view.suffix(gate)}{repetition}-f{fold}"
+    return plan.add(stage, label, params, **upstream)
 
 
 def _plan_scores(
@@ -223,6 +238,7 @@ def _plan_scores(
     classifiers: list[str],
     maps: list[str],
     family: str,
+    view: View,
     gate: str,
     seed: int,
 ) -> str:
@@ -244,7 +260,7 @@ def _plan_scores(
     ]
     params = {
         "dataset": name,
-        **_row_facts(gate),
+        **view.row_facts(gate),
         "region": dataset.region,
         "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
         "seed": seed,
@@ -256,36 +272,37 @@ def _plan_scores(
         "data_seed": config.data_seed,
     }
     upstream = {role: data[role] for role in ("index", "preprocess", "truth", "labels")}
-    label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}"
+    label = f"{name}-{view.name}-{family}{view.suffix(gate)}-s{seed}"
     return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=maps, refinements=refined)
 
 
 def _plan_faithfulness(
-    plan: Plan, name: str, data: dict[str, str], classifier: str, maps: Sequence[str], gate: str, seed: int, fold: int
+    plan: Plan,
+    name: str,
+    data: dict[str, str],
+    classifier: str,
+    maps: Sequence[str],
+    view: View,
+    gate: str,
+    seed: int,
+    fold: int,
 ) -> str:
     """Ask a fold's classifier about the maps of all families: its slices and baselines are the same for all."""
     config = plan.config
     params = {
         "dataset": name,
-        **_row_facts(gate),
+        **view.row_facts(gate),
         **config.protocol.faithfulness.model_dump(),
-        "min_foreground_mm2": config.views.slice.min_foreground_mm2,
+        **view.cutting,
         "data_seed": config.data_seed,
         "seed": seed,
         "fold": fold,
     }
     upstream = {role: data[role] for role in ("index", "preprocess")}
-    label = f"{name}-slice{_gate_suffix(gate)}-s{seed}-f{fold}"
+    if any("supervoxels" in plan.runs[key].upstream for key in maps):
+        upstream["supervoxels"] = data["supervoxels"]
+    label = f"{name}-{view.name}{view.suffix(gate)}-s{seed}-f{fold}"
     return plan.add("faithfulness", label, params, **upstream, classifier=classifier, maps=maps)
-
-
-def _row_facts(gate: str) -> dict[str, str]:
-    """What rows of every table say of the maps behind them, of any data set."""
-    return {"view": "slice", "classifier": "resnet", "gate": gate}
-
-
-def _gate_suffix(gate: str) -> str:
-    return "" if gate == "classifier" else "-ungated"
 
 
 def _map_chain(chain: str) -> str:

@@ -108,7 +108,7 @@ class Plan:
     def published(self) -> list[Path]:
         """The files that this configuration ends in."""
         patterns = [name for stage, names in PUBLISHED.items() if self.of_stage(stage) for name in names]
-        labels = [run.label for run in self.of_stage("classifier")]
+        labels = [run.label for stage in catalogue.CLASSIFIERS for run in self.of_stage(stage)]
         names = [pattern.format(classifier=label) for pattern in patterns for label in labels]
         return [self.destination / name for name in dict.fromkeys(names)]
 

@@ -1,4 +1,4 @@
-"""Every architecture of the slice classifier: one logit, weights from its seed alone, and CAMs at its four sizes."""
+"""Every architecture of a classifier: one logit, weights from its seed alone, and CAMs at its four sizes."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,27 @@ import torch
 from tests.maps_factory import state_of
 
 from weakseg import catalogue
-from weakseg.config import DenseNetConfig, EfficientNetConfig, ResNetConfig
+from weakseg.config import DenseNetConfig, EfficientNetConfig, ResNet3DConfig, ResNetConfig
 from weakseg.maps.cam import WEIGHTINGS, cams
-from weakseg.networks import BUILDERS, freeze, slice_network
+from weakseg.networks import BUILDERS, classifier_network, freeze
 
-PARAMS = {"resnet": ResNetConfig(), "densenet": DenseNetConfig(), "efficientnet": EfficientNetConfig()}
-IMAGES = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 2, 64, 96)).astype(np.float32))
+PARAMS = {
+    "resnet": {**ResNetConfig().model_dump(), "stem_stride": 2},
+    "resnet3d": ResNet3DConfig().model_dump(),
+    "densenet": DenseNetConfig().model_dump(),
+    "efficientnet": EfficientNetConfig().model_dump(),
+}
+
+
+def images(architecture):
+    """Three images of two channels."""
+    size = (64, 96, 32)[: catalogue.ARCHITECTURES[architecture].spatial_dims]
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(3, 2, *size)).astype(np.float32))
 
 
 def network(architecture, seed=0):
-    params = {**PARAMS[architecture].model_dump(), "architecture": architecture}
-    return freeze(slice_network(2, params, seed), "cpu")
+    params = {**PARAMS[architecture], "architecture": architecture}
+    return freeze(classifier_network(2, params, seed), "cpu")
 
 
 def test_all_have_facts_and_parameters():
@@ -25,21 +35,21 @@ def test_all_have_facts_and_parameters():
 
 @pytest.mark.parametrize("architecture", BUILDERS)
 def test_weights_depend_on_the_seed_alone(architecture):
-    one = network(architecture)(IMAGES)
+    one = network(architecture)(images(architecture))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    again = network(architecture)(IMAGES)
+    again = network(architecture)(images(architecture))
     assert torch.equal(before, torch.get_rng_state())
     assert one.shape == (3, 1)
     assert torch.equal(one, again)
-    assert not torch.equal(one, network(architecture, 1)(IMAGES))
+    assert not torch.equal(one, network(architecture, 1)(images(architecture)))
 
 
 @pytest.mark.parametrize("architecture", BUILDERS)
 def test_training_draws_nothing(architecture):
     """Dropout would make a resumed run another run."""
     model = network(architecture).train()
-    assert torch.equal(model(IMAGES), model(IMAGES))
+    assert torch.equal(model(images(architecture)), model(images(architecture)))
 
 
 @pytest.mark.parametrize("architecture", BUILDERS)
@@ -49,8 +59,9 @@ def test_layers_halve_from_a_quarter(architecture):
         model.get_submodule(module).register_forward_hook(
             lambda _module, _inputs, output, name=name: sizes.__setitem__(name, tuple(output.shape[2:]))
         )
-    model(IMAGES)
-    assert sizes == {"layer1": (16, 24), "layer2": (8, 12), "layer3": (4, 6), "layer4": (2, 3)}
+    model(images(architecture))
+    spatial = images(architecture).shape[2:]
+    assert sizes == {f"layer{stage}": tuple(size // 2 ** (stage + 1) for size in spatial) for stage in range(1, 5)}
 
 
 @pytest.mark.parametrize("architecture", BUILDERS)
@@ -59,8 +70,8 @@ def test_cams_of_every_layer(architecture):
     model = network(architecture)
     tensors, facts = state_of(model)
     for layer in catalogue.ARCHITECTURES[architecture].layers.values():
-        for name, maps in cams(model, IMAGES, dict.fromkeys(WEIGHTINGS, layer), "cpu").items():
-            assert maps.shape == (3, 1, 64, 96), name
+        for name, maps in cams(model, images(architecture), dict.fromkeys(WEIGHTINGS, layer), "cpu").items():
+            assert maps.shape == (3, 1, *images(architecture).shape[2:]), name
             assert np.isfinite(maps).all()
     after, facts_after = state_of(model)
     assert facts == facts_after

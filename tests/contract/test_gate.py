@@ -53,7 +53,8 @@ def upstream(tmp_path):
 def run_maps(context, upstream):
     def run(family, gate="classifier"):
         methods = {name: DEFAULTS[name] for name in DEFAULTS if catalogue.METHODS[name].family == family}
-        params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "min_foreground_mm2": 10}
+        params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "view": "slice"}
+        params["min_foreground_mm2"] = 10
         running = context("maps", params, **upstream)
         deterministic = torch.are_deterministic_algorithms_enabled()
         base.run(running)

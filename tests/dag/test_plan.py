@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from tests.runner import REPOSITORY, snakemake
@@ -15,8 +16,10 @@ def folders(planned, *stages):
     return {run.folder for run in planned.runs.values() if run.stage in stages}
 
 
-def test_default_stays_under_120_jobs():
-    assert len(plan.build(read_config()).runs) < 120
+def test_default_stays_under_150_jobs():
+    """120 with slices alone; for each seed volumes add a classifier, and two of maps, of refinements and of scores."""
+    assert len(plan.build(read_config()).runs) < 150
+    assert len(plan.build(config_text.load({"views": {"volume": None}})).runs) < 120
 
 
 def test_paper_grid_stays_under_2000_jobs(tmp_path, monkeypatch):
@@ -45,7 +48,8 @@ def test_a_parameter_changes_its_stage_and_what_follows_only():
     other = plan.build(config_text.load({"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
-    assert changed == {f"{name}-slice-cam-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)}
+    views = [*(f"{name}-slice" for name in catalogue.DATASETS), "brats-volume"]
+    assert changed == {f"{view}-cam-s{seed}-f0" for view in views for seed in (0, 1, 2)}
 
 
 def test_key_depends_on_stage_version_and_packages(monkeypatch):
@@ -102,15 +106,58 @@ def test_one_faithfulness_job_asks_about_all_families():
 
 def test_seeds_are_compared_where_there_are_several():
     planned = plan.build(config_text.load({"seeds": [0, 1], "maps": {"gate": ["classifier", "none"]}}))
-    (repeated,) = (run for run in planned.of_stage("repeatability") if run.label == "all-ungated")
+    (repeated,) = (run for run in planned.of_stage("repeatability") if run.label == "all-slice-ungated")
     assert set(repeated.upstream) == {"index", "preprocess", "maps"}
     maps = [planned.runs[key] for key in repeated.upstream["maps"]]
     assert [(run.params["gate"], run.params["seed"]) for run in maps] == [
         ("none", seed) for _ in catalogue.DATASETS for seed in (0, 0, 1, 1)
     ]
     (table,) = planned.of_stage("faithfulness_table")
-    assert len(table.upstream["repeatability"]) == 2
+    repeated = [planned.runs[key].label for key in table.upstream["repeatability"]]
+    assert repeated == ["all-slice", "all-slice-ungated", "all-volume"]
     assert not plan.build(config_text.load({"seeds": [0]})).of_stage("repeatability")
+
+
+def test_volumes_are_planned_for_data_sets_with_grades_alone():
+    planned = plan.build(read_config())
+    classifiers = planned.of_stage("volume_classifier")
+    assert [run.label for run in classifiers] == [f"brats-volume-resnet3d-s{seed}-f0" for seed in (0, 1, 2)]
+    assert all(set(run.upstream) == {"index", "preprocess"} for run in classifiers)
+    volumes = [run for run in planned.runs.values() if run.params.get("view") == "volume"]
+    assert {run.params["gate"] for run in volumes} == {"none"}
+    assert {run.params["dataset"] for run in volumes if run.stage == "scores"} == {"brats"}
+    for run in volumes:
+        if run.stage == "maps":
+            assert [planned.runs[key].stage for key in run.upstream["classifier"]] == ["volume_classifier"]
+    without = plan.build(config_text.load({"views": {"volume": None}}))
+    assert not without.of_stage("volume_classifier")
+    assert "volume" not in {run.params.get("view") for run in without.runs.values()}
+
+
+def test_volumes_change_nothing_for_slices():
+    both, slices = (plan.build(config_text.load({"views": {"volume": view}})) for view in ({}, None))
+    stages = ("classifier", "maps", "mean_mask", "refinement", "scores", "faithfulness")
+    assert folders(slices, *stages) < folders(both, *stages)
+
+
+def test_a_mean_of_masks_without_a_gate_is_the_same_for_all_seeds():
+    planned = plan.build(read_config())
+    (mean,) = (run for run in planned.of_stage("mean_mask") if run.params["view"] == "volume")
+    readers = [run.label for run in planned.of_stage("scores") if mean.key in run.upstream["maps"]]
+    assert readers == [f"brats-volume-nulls-s{seed}" for seed in (0, 1, 2)]
+
+
+def test_supervoxels_go_to_families_that_need_them(monkeypatch):
+    before = plan.build(config.Config())
+    assert not any("supervoxels" in run.upstream for run in before.of_stage("maps"))
+    needy = replace(catalogue.METHODS["layercam"], needs_supervoxels=True)
+    monkeypatch.setitem(catalogue.METHODS, "layercam", needy)
+    after = plan.build(config.Config())
+    given = {run.label.split("-")[2] for run in after.of_stage("maps") if "supervoxels" in run.upstream}
+    assert given == {"cam"}
+    assert all("supervoxels" in run.upstream for run in after.of_stage("faithfulness"))
+    nulls = [{run.key for run in planned.of_stage("maps") if "nulls" in run.label} for planned in (before, after)]
+    assert nulls[0] == nulls[1]
 
 
 def test_table_of_faithfulness_is_published_with_its_values():
@@ -118,7 +165,10 @@ def test_table_of_faithfulness_is_published_with_its_values():
     assert {"faithfulness.parquet", "faithfulness.csv", "faithfulness.md"} <= published
 
 
-@pytest.mark.parametrize("stage", ["classifier", "maps", "refinement", "supervoxels", "faithfulness", "repeatability"])
+BLIND = ["classifier", "volume_classifier", "maps", "refinement", "supervoxels", "faithfulness", "repeatability"]
+
+
+@pytest.mark.parametrize("stage", BLIND)
 def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
     planned = plan.build(config.Config())
     truth = planned.of_stage("truth")[0].key

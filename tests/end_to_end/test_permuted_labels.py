@@ -17,6 +17,7 @@ SETTINGS = {
         "instance": None,
         "kits": None,
     },
+    "views": {"volume": None},
     "classifiers": {"resnet": {"training": {"epochs": 12, "patience": 12}}},
     "maps": {"gate": ["none"], "methods": {"gradcam": None}},
     "refinements": {"chains": ["threshold"]},

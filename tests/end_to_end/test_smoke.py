@@ -17,7 +17,8 @@ from tests.end_to_end.conftest import SMOKE
 from tests.runner import run_stages, snakemake
 
 from weakseg import catalogue, plan, runs
-from weakseg.classifiers.resnet import SliceImages, predict
+from weakseg.classifiers.learning import predict
+from weakseg.classifiers.resnet import SliceImages
 from weakseg.cli import main
 from weakseg.evaluation.histogram import best_threshold, load
 from weakseg.execution import execute, read_record

@@ -13,7 +13,7 @@ def folder(path, methods, forwards, cases, seed):
         (path / method).mkdir(parents=True)
         for case in range(cases):
             (path / method / f"{case}.nii.gz").touch()
-    params = {"gate": "classifier", "methods": {method: {} for method in methods}, "seed": seed}
+    params = {"view": "slice", "gate": "classifier", "methods": {method: {} for method in methods}, "seed": seed}
     (path / "run.json").write_text(
         json.dumps({"label": "brats-slice-any", "params": params, "counts": {"forwards": forwards}})
     )
@@ -36,7 +36,8 @@ def board():
         {
             "dataset": "brats",
             "source": "phantom",
-            "gate": "classifier",
+            "view": view,
+            "gate": "none" if view == "volume" else "classifier",
             "method": method,
             "refinement": chain,
             "operating_point": point,
@@ -47,6 +48,7 @@ def board():
             "mask_budget": budget,
             "label_budget": 100,
         }
+        for view in ("slice", "volume")
         for method, dice in (("gradcam", 0.5), ("random", 0.2))
         for chain in ("threshold", "supervoxel")
         for point, budget in (("fixed", 0), ("label-free", 0), ("val-1", 1), ("val-10", 10))
@@ -54,9 +56,10 @@ def board():
 
 
 def test_figures_do_not_depend_on_the_order_of_rows(board, tmp_path):
-    forwards = pd.DataFrame({"dataset": ["brats"], "gate": ["classifier"], "method": ["gradcam"], "forwards": [15.0]})
+    counted = {"dataset": ["brats"], "view": ["slice"], "gate": ["classifier"], "method": ["gradcam"]}
+    forwards = pd.DataFrame({**counted, "forwards": [15.0]})
     for name, table in (("as", board), ("reversed", board[::-1])):
-        draw_budgets(table, Minutes(30, 0.1), tmp_path / f"{name}-masks.png")
+        draw_budgets(table, Minutes(30, 0.1, 1), tmp_path / f"{name}-masks.png")
         draw_forwards(table, forwards, tmp_path / f"{name}-forwards.png")
     for figure in ("masks", "forwards"):
         drawn = (tmp_path / f"as-{figure}.png").read_bytes()

@@ -25,13 +25,13 @@ RECORD = {
             "augmentation": True,
         },
     },
-    "counts": {"labels_used": 500, "training_slices": 400},
+    "counts": {"labels_used": 500, "training_units": 400},
     "packages": {"torch": "2.13.0", "monai": "1.6.1", "numpy": "2.4.0"},
     "seconds": 12.3,
     "threads": 4,
 }
 SCORES = {
-    "slices": 50,
+    "units": 50,
     "positive": 20,
     "auc": 0.98765,
     "sensitivity": 0.9,
@@ -73,7 +73,7 @@ def test_what_the_card_says():
         "resampled to 0.8 x 0.8 x 3 mm, cropped or padded to 400 x 320 x 200 voxels",
         "HU windows (level/width) soft_tissue 60/400",
         "| seed, fold | 1, 2 |",
-        "| gate threshold | -0.12345678901234:",
+        "| threshold | -0.12345678901234:",
         "500 slices, 400 of them for training",
         "run `0123abcd` with torch 2.13.0, monai 1.6.1 |",
     ):

@@ -5,7 +5,7 @@ from scipy import ndimage
 from torch import nn
 
 from weakseg.randomness import rng
-from weakseg.training import Schedule, augment, train
+from weakseg.training import Schedule, augment, augment_volumes, train
 
 
 def network(seed=0):
@@ -219,3 +219,81 @@ def test_background_stays_zero():
     changed = augment(images, rows)
     assert (changed[images == 0] == 0).all()
     assert (changed[images != 0] != 0).all()
+
+
+NEUTRAL_3D = [0.9, *[0.5] * 9, 0.5, 0.0, *[0.5] * 4]
+"""Flip, angles, scales and shifts along X, Y and Z, seed and strength of noise, two gains and offsets."""
+
+
+def volume_draws(number=1, **changes):
+    rows = np.tile(NEUTRAL_3D, (number, 1))
+    places = {"flip": 0, "angle": 1, "scale": 4, "shift": 7, "seed": 10, "noise": 11, "gain": 12, "offset": 14}
+    for name, value in changes.items():
+        place = places[name.rstrip("_xyz")] + "xyz".find(name[-1]) * ("_" in name)
+        rows[:, place] = value
+    return rows
+
+
+def volumes(number=1):
+    """(N, 2, 20, 40, 30): different noise in an off-centre box, 0 around it."""
+    images = torch.zeros(number, 2, 20, 40, 30)
+    inside = rng(0, "volumes").random((number, 2, 9, 20, 16), dtype=np.float32)
+    images[:, :, 5:14, 8:28, 10:26] = 3 + torch.from_numpy(inside)
+    return images
+
+
+def test_neutral_draws_change_no_volume():
+    close(augment_volumes(volumes(2), volume_draws(2)), volumes(2))
+
+
+def test_volumes_are_flipped_left_right_alone():
+    close(augment_volumes(volumes(), volume_draws(flip=0.1)), volumes().flip(2))
+
+
+@pytest.mark.parametrize(("axis", "voxels"), [("x", 1), ("y", 2), ("z", 1.5)])
+def test_volumes_are_shifted_by_a_twentieth_of_the_field_of_view(axis, voxels):
+    images = ndimage.gaussian_filter(volumes().numpy(), (0, 0, 2, 2, 2))
+    moved = augment_volumes(torch.from_numpy(images), volume_draws(**{f"shift_{axis}": 1.0}))
+    shift = np.zeros(5)
+    shift[2 + "xyz".index(axis)] = -voxels
+    np.testing.assert_allclose(moved.numpy(), ndimage.shift(images, shift, order=1, mode="grid-constant"), atol=1e-3)
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_volumes_are_scaled_along_an_axis(axis):
+    box = (volumes() > 0).float()
+    larger = augment_volumes(box, volume_draws(**{f"scale_{axis}": 0.0}))
+    assert larger.sum() / box.sum() == pytest.approx(1 / 0.75, rel=0.03)
+
+
+@pytest.mark.parametrize(("axis", "plane"), [("x", (3, 4)), ("y", (2, 4)), ("z", (2, 3))])
+def test_volumes_are_turned_about_an_axis(axis, plane):
+    ball = np.zeros((1, 2, 20, 40, 30), np.float32)
+    ball[0, :, 12:16, 24:30, 17:22] = 1
+    images = torch.from_numpy(ndimage.gaussian_filter(ball, (0, 0, 1, 1, 1)))
+    moved = augment_volumes(images, volume_draws(**{f"angle_{axis}": 1.0})).numpy()[0, 0]
+    middle = np.array([9.5, 19.5, 14.5])
+    before = np.array(ndimage.center_of_mass(images.numpy()[0, 0])) - middle
+    after = np.array(ndimage.center_of_mass(moved)) - middle
+    assert np.linalg.norm(after) == pytest.approx(np.linalg.norm(before), rel=0.01)
+    first, second = (side - 2 for side in plane)
+    turned = np.degrees(np.arctan2(after[second], after[first]) - np.arctan2(before[second], before[first]))
+    assert abs(turned) == pytest.approx(28.65, abs=0.5)
+    assert after["xyz".index(axis)] == pytest.approx(before["xyz".index(axis)], abs=0.02)
+
+
+def test_contrast_and_noise_of_volumes():
+    images, inside = volumes(), volumes() > 0
+    changed = augment_volumes(images, volume_draws(gain=1.0, offset=0.0))
+    close(changed[:, 0], torch.where(inside[:, 0], images[:, 0] * 1.3 - 0.3, 0))
+    close(changed[:, 1], images[:, 1])
+    noisy = augment_volumes(images, volume_draws(noise=1.0))
+    assert torch.equal(augment_volumes(images, volume_draws(noise=1.0)), noisy)
+    assert (noisy - images)[inside].std().item() == pytest.approx(0.2, rel=0.05)
+    close(noisy[~inside], images[~inside])
+
+
+def test_each_volume_has_draws_of_its_own():
+    rows = np.concatenate([volume_draws(), volume_draws(flip=0.1)])
+    images = volumes(2)
+    close(augment_volumes(images, rows), torch.stack([images[0], images[1].flip(1)]))

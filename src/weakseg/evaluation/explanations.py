@@ -32,7 +32,7 @@ from weakseg.evaluation.faithfulness import (
 from weakseg.evaluation.protocol import normalise
 from weakseg.evaluation.values import Value, rows_of, write_values
 from weakseg.execution import Context, read_record
-from weakseg.maps.base import Explained, Gate, Maps, Methods, explain_of, read_networks
+from weakseg.maps.base import Explained, Gate, Maps, Methods, explain_of, read_networks, supervoxels_of
 from weakseg.randomness import rng
 
 
@@ -56,7 +56,7 @@ class Drawn:
     def read(self, path: Path) -> NDArray:
         """A map of the case at these slices, (M, X, Y)."""
         volume, _ = nifti.read(path)
-        return np.moveaxis(volume[..., self.units.positions[self.selected]], 2, 0)
+        return self.units.cut(volume)[self.selected]
 
 
 def run(context: Context) -> None:
@@ -163,7 +163,14 @@ def _randomisation(
 def _explain(context: Context, network: nn.Module, untrained: nn.Module, methods: Methods, drawn: Drawn) -> Maps:
     channels = context.record("preprocess")["params"]["channels"]
     explained = Explained(
-        drawn.units, drawn.selected, network, untrained, channels, context.params["seed"], context.device
+        drawn.units,
+        drawn.selected,
+        network,
+        untrained,
+        channels,
+        context.params["seed"],
+        context.device,
+        supervoxels=supervoxels_of(context, drawn.units),
     )
     maps = explain_of(methods)(explained, methods)
     context.count("forwards", explained.forwards)

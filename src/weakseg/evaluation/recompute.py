@@ -126,9 +126,13 @@ def _masks_behind(results: Results, run: Run) -> dict[tuple[int, str, str], froz
 
 
 def _labels_used(results: Results, run: Run) -> dict[int, int]:
-    """By fold: slices with a label among those that its classifier was trained and validated on."""
-    (labels,) = results.upstream(run, "labels")
-    slices, cases = read_labels(labels.folder), results.cases(run)
-    labelled = slices.loc[slices["label"] != UNLABELLED, "case"]
+    """By fold: labels that its classifier was trained and validated on, of slices or, as grades, of cases."""
+    cases = results.cases(run)
+    if run.params["view"] == "volume":
+        labelled = cases.loc[cases["grade"].isin(catalogue.GRADES), "case"]
+    else:
+        (labels,) = results.upstream(run, "labels")
+        slices = read_labels(labels.folder)
+        labelled = slices.loc[slices["label"] != UNLABELLED, "case"]
     folds = {classifier.params["fold"] for classifier in results.upstream(run, "classifiers")}
     return {fold: int(labelled.map(cases[f"role_f{fold}"]).isin(["train", "val"]).sum()) for fold in folds}

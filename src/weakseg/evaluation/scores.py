@@ -283,7 +283,7 @@ def _box_hits(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label_budget(context: Context, source: Source) -> int:
-    """Slice labels that the case's classifier was trained and validated on; none for ungated nulls."""
+    """Labels that the case's classifier was trained and validated on; none for ungated nulls."""
     if context.params["gate"] == "none" and catalogue.METHODS[source.method].null:
         return 0
     return int(read_record(context.upstream["classifiers"][source.fold])["counts"]["labels_used"])

@@ -1,8 +1,11 @@
 """The contract of map methods, and the stage that runs a family of them over the cases of a fold.
 
-A family is a module of this package with one function, ``explain``. It is given a frozen classifier and the slice
-units of one case and returns a raw relevance map per unit: larger means more evidence for the explained class, in
-units that need no scale. Masks are out of its reach.
+A family is a module of this package with one function, ``explain``. It is given a frozen classifier and the units of
+one case, its slices or its whole volume, and returns a raw relevance map per unit: larger means more evidence for the
+explained class, in units that need no scale. Masks are out of its reach.
+
+In the slice view the explained class is "lesion". In the volume view it is the predicted grade: where the classifier
+calls a case LGG, it is given with its logit negated.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,10 +25,11 @@ from torch import nn
 
 from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
-from weakseg.data.views import Units, slice_units
+from weakseg.data.views import Units, read_units
 from weakseg.execution import Context
-from weakseg.networks import freeze, load_weights, slice_network
+from weakseg.networks import classifier_network, freeze, load_weights, negated
 from weakseg.randomness import seed_of
+from weakseg.supervoxels import read_supervoxels
 
 Methods = dict[str, dict[str, Any]]
 Maps = dict[str, NDArray]
@@ -43,6 +48,8 @@ class Explained:
         seed: repetition.
         device: where networks are.
         forwards: units passed through a network so far; families add theirs.
+        supervoxels: (N, *spatial) int32 of all units, 0 outside the foreground; None if no method of the family needs
+            them.
     """
 
     units: Units
@@ -53,10 +60,11 @@ class Explained:
     seed: int
     device: str
     forwards: int = 0
+    supervoxels: NDArray | None = None
 
 
 class Explain(Protocol):
-    """``explain(explained, methods)``: for each method by name its raw maps, (M, 1, X, Y) float32."""
+    """``explain(explained, methods)``: for each method by name its raw maps, (M, 1, *spatial) float32."""
 
     def __call__(self, explained: Explained, methods: Methods) -> Maps: ...
 
@@ -69,9 +77,21 @@ def run(context: Context) -> None:
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     explain = explain_of(params["methods"])
+    called_low = cases_called_low(context.folder("classifier")) if params["view"] == "volume" else set()
+    for_low = negated(trained)
 
     def explain_units(units: Units, selected: NDArray) -> Maps:
-        explained = Explained(units, selected, trained, untrained, channels, params["seed"], context.device)
+        network = for_low if units.case in called_low else trained
+        explained = Explained(
+            units,
+            selected,
+            network,
+            untrained,
+            channels,
+            params["seed"],
+            context.device,
+            supervoxels=supervoxels_of(context, units),
+        )
         maps = explain(explained, params["methods"])
         context.count("forwards", explained.forwards)
         return maps
@@ -85,7 +105,7 @@ def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]
 
     Args:
         context: of a stage with the parameters of a family of maps.
-        explain_units: raw maps by method, (M, 1, X, Y), of the (M,) units of a case that are named.
+        explain_units: raw maps by method, (M, 1, *spatial), of the (M,) units of a case that are named.
     """
     params, preprocessed = context.params, context.folder("preprocess")
     cases = read_cases(context.folder("index"))
@@ -94,7 +114,7 @@ def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]
     gate = Gate(context) if params["gate"] == "classifier" else None
     # Cases share one process: networks are read once, and each case fills a batch by itself.
     for case in cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]:
-        units = slice_units(preprocessed, case, params["min_foreground_mm2"])
+        units = read_units(preprocessed, case, params)
         selected = gate.passing(units) if gate else np.arange(len(units.positions))
         maps = explain_units(units, selected) if len(selected) else {}
         context.count("units", len(units.positions))
@@ -117,10 +137,24 @@ def read_networks(context: Context) -> tuple[nn.Module, nn.Module]:
     """The classifier that a stage reads, and the same architecture with other weights, never trained; frozen."""
     record = context.record("classifier")
     channels = len(context.record("preprocess")["params"]["channels"])
-    trained = slice_network(channels, record["params"], context.params["seed"])
+    trained = classifier_network(channels, record["params"], context.params["seed"])
     load_weights(context.folder("classifier") / "weights.safetensors", trained)
-    untrained = slice_network(channels, record["params"], seed_of(context.params["seed"], "untrained"))
+    untrained = classifier_network(channels, record["params"], seed_of(context.params["seed"], "untrained"))
     return freeze(trained, context.device), freeze(untrained, context.device)
+
+
+def supervoxels_of(context: Context, units: Units) -> NDArray | None:
+    """The case's supervoxels at its units, if the stage reads any."""
+    if "supervoxels" not in context.upstream:
+        return None
+    return units.cut(read_supervoxels(context.folder("supervoxels"), units.case))
+
+
+def cases_called_low(classifier: Path) -> set[str]:
+    """Cases that a volume classifier calls LGG, by Youden's J on validation grades; training cases have no call."""
+    predictions = pd.read_csv(classifier / "predictions.csv", dtype={"case": str})
+    threshold = json.loads((classifier / "metrics.json").read_text())["threshold"]
+    return set(predictions.loc[predictions["logit"] < threshold, "case"])
 
 
 class Gate:

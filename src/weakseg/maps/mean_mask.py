@@ -45,8 +45,7 @@ def run(context: Context) -> None:
     def explain_units(units: Units, selected: NDArray) -> Maps:
         foreground, grid_affine = read_foreground(preprocessed, units.case)
         there = resample(mean, affine, foreground.shape, centred(grid_affine, foreground), "linear")
-        slices = np.moveaxis(np.where(foreground, there, 0)[..., units.positions[selected]], 2, 0)
-        return {"mean_mask": slices[:, None]}
+        return {"mean_mask": units.cut(np.where(foreground, there, 0))[selected][:, None]}
 
     write_maps(context, explain_units)
 

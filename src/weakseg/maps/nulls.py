@@ -15,29 +15,25 @@ from weakseg.randomness import rng
 
 
 def random(explained: Explained) -> NDArray:
-    """Uniform noise in [0, 1), independent from voxel to voxel: (M, X, Y)."""
+    """Uniform noise in [0, 1), independent from voxel to voxel: (M, *spatial)."""
     generator = rng(explained.seed, "null-random", explained.units.case)
     return generator.random(explained.units.foreground.shape, dtype=np.float32)[explained.selected]
 
 
 def centre(explained: Explained) -> NDArray:
-    """Nearness to the centroid of the foreground in 3D, 1 there and 0 at the farthest foreground voxel: (M, X, Y)."""
+    """Nearness to the 3D centroid of the foreground, 1 there and 0 at the farthest foreground voxel: (M, *spatial)."""
     units = explained.units
     spacing = nifti.spacing_of(units.affine)
-    slices, x, y = np.nonzero(units.foreground)
-    inside = np.stack([x * spacing[0], y * spacing[1], units.positions[slices] * spacing[2]])
+    axes = [index * size for index, size in zip(units.indices(), spacing, strict=True)]
+    inside = np.stack([np.broadcast_to(axis, units.foreground.shape)[units.foreground] for axis in axes])
     middle = inside.mean(axis=1)
     farthest = np.linalg.norm(inside - middle[:, None], axis=0).max()
-    _, width, height = units.foreground.shape
-    dx = np.arange(width)[None, :, None] * spacing[0] - middle[0]
-    dy = np.arange(height)[None, None, :] * spacing[1] - middle[1]
-    dz = units.positions[explained.selected][:, None, None] * spacing[2] - middle[2]
-    distance = np.sqrt(dx**2 + dy**2 + dz**2)
+    distance = np.sqrt(sum((axis - at) ** 2 for axis, at in zip(axes, middle, strict=True)))[explained.selected]
     return np.clip(1 - distance / max(farthest, 1e-6), 0, 1).astype(np.float32)
 
 
 def intensity(explained: Explained, channel: str, sign: int, floor: float | None) -> NDArray:
-    """Brightness above, or darkness below, the foreground's mean of a channel: (M, X, Y).
+    """Brightness above, or darkness below, the foreground's mean of a channel: (M, *spatial).
 
     Args:
         explained: what to explain.
@@ -54,7 +50,7 @@ def intensity(explained: Explained, channel: str, sign: int, floor: float | None
 
 
 def untrained(explained: Explained, layer: str) -> NDArray:
-    """LayerCAM of a network of the same architecture that was never trained (Adebayo et al. 2018): (M, X, Y)."""
+    """LayerCAM of a network of the same architecture that was never trained (Adebayo et al. 2018): (M, *spatial)."""
     images = torch.from_numpy(explained.units.image[explained.selected])
     explained.forwards += len(images)
     return cams(explained.untrained, images, {"layercam": layer}, explained.device)["layercam"][:, 0]

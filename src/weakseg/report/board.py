@@ -29,6 +29,7 @@ def write_board(board: pd.DataFrame, folder: Path) -> None:
         "operating_point",
         "rank",
         *IDENTITY,
+        "view",
         "gate",
         "dice",
         "dice_low",

@@ -19,7 +19,8 @@ from weakseg.evaluation.metrics import SCORES
 from weakseg.execution import read_record
 from weakseg.report import style
 
-PANEL = ["dataset", "source", "gate"]
+COUNTED = ["dataset", "view", "gate", "method"]
+"""What forwards are counted by: slices or volumes per case."""
 MARKERS = "oD^vP*Xph<"
 LEAST_WIDTH = 8.2
 """Inches that legends and titles need."""
@@ -33,13 +34,18 @@ class Minutes:
 
     per_mask: float
     per_slice_label: float
+    per_grade: float
+
+    def per_label(self, view: str) -> float:
+        """Of a label behind the classifier of a view."""
+        return self.per_grade if view == "volume" else self.per_slice_label
 
 
 def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
     """Dice against the masks that a row needed (from 0, for `fixed` and `label-free`), a line per method.
 
-    A row of panels per data set and gate, a column per refinement. The upper axis has the minutes of these masks and of
-    the slice labels behind the classifier.
+    A row of panels per data set, view and gate, a column per refinement. The upper axis has the minutes of these masks
+    and of the labels behind the classifier.
 
     Args:
         board: the leaderboard.
@@ -47,7 +53,7 @@ def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
         path: PNG to write.
     """
     board = board[board["operating_point"] != "oracle-set"]
-    panels = list(board.groupby(PANEL))
+    panels = list(board.groupby(style.PANEL))
     chains = _chains(board)
     size = (max(LEAST_WIDTH, 3.4 * len(chains) + 1.6), 3.1 * len(panels) + 0.8)
     figure, axes = plt.subplots(len(panels), len(chains), figsize=size, squeeze=False, sharey=True)
@@ -57,7 +63,7 @@ def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
             _draw_budget(axis, rows[rows["refinement"] == chain], looks)
             _label_budget(axis, rows, minutes)
             axis.set_title(f"refinement: {chain}")
-        line[0].set_ylabel(f"{_title(key)}\n{SCORES['dice'].heading}")
+        line[0].set_ylabel(f"{style.title_of_panel(*key)}\n{SCORES['dice'].heading}")
     handles = [_handle(method, looks) for method in looks]
     fixed = style.point_marker("fixed")
     handles.append(Line2D([], [], color="k", marker=fixed, mfc="none", ls="", label="the same, cut at 0.5 (fixed)"))
@@ -89,17 +95,18 @@ def _label_budget(axis: Axes, rows: pd.DataFrame, minutes: Minutes) -> None:
     above = axis.twiny()
     above.set_xscale("symlog", linthresh=1)
     above.set_xlim(axis.get_xlim())
-    spent = [labels * minutes.per_slice_label + tick * minutes.per_mask for tick in ticks]
+    view = rows["view"].iloc[0]
+    per_label = minutes.per_label(view)
+    spent = [labels * per_label + tick * minutes.per_mask for tick in ticks]
     above.set_xticks(ticks, [f"{value:.0f}" for value in spent])
     above.minorticks_off()
     above.spines["top"].set_visible(True)
-    above.set_xlabel(
-        f"minutes: {labels} slice labels at {minutes.per_slice_label:g}, masks at {minutes.per_mask:g}", fontsize=7
-    )
+    what = "grades" if view == "volume" else "slice labels"
+    above.set_xlabel(f"minutes: {labels} {what} at {per_label:g}, masks at {minutes.per_mask:g}", fontsize=7)
 
 
 def forwards_per_case(maps: Iterable[Path]) -> pd.DataFrame:
-    """Units that each method passes through a network per case: ``dataset``, ``gate``, ``method``, ``forwards``.
+    """Units that each method passes through a network per case: COUNTED and ``forwards``.
 
     A family shares its forwards, so each of its methods is given all of them, as it would need them alone too; methods
     that ask no network have 0. Means over seeds and folds. Backward passes, and the one forward per unit by which the
@@ -115,9 +122,9 @@ def forwards_per_case(maps: Iterable[Path]) -> pd.DataFrame:
             cases = sum(1 for _ in (folder / method).glob("*.nii.gz"))
             asked = record["counts"]["forwards"] if catalogue.METHODS[method].asks_network else 0
             dataset = record["label"].split("-")[0]
-            records.append((dataset, record["params"]["gate"], method, asked / cases))
-    table = pd.DataFrame(records, columns=["dataset", "gate", "method", "forwards"])
-    return table.groupby(["dataset", "gate", "method"])["forwards"].mean().reset_index()
+            records.append((dataset, record["params"]["view"], record["params"]["gate"], method, asked / cases))
+    table = pd.DataFrame(records, columns=[*COUNTED, "forwards"])
+    return table.groupby(COUNTED)["forwards"].mean().reset_index()
 
 
 def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> None:
@@ -128,9 +135,9 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
         forwards: of :func:`forwards_per_case`; methods that it does not name have none.
         path: PNG to write.
     """
-    rows = board[board["headline"] == "yes"].merge(forwards, on=["dataset", "gate", "method"], how="left")
+    rows = board[board["headline"] == "yes"].merge(forwards, on=COUNTED, how="left")
     rows["forwards"] = rows["forwards"].fillna(0)
-    panels = list(rows.groupby(PANEL))
+    panels = list(rows.groupby(style.PANEL))
     figure, axes = plt.subplots(
         1, len(panels), figsize=(max(LEAST_WIDTH, 3.6 * len(panels) + 0.6), 4.6), squeeze=False, sharey=True
     )
@@ -150,7 +157,7 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
         axis.set_xscale("symlog", linthresh=1)
         axis.set(xlim=(-0.6, 3 * max(1, most)), ylim=(0, 1), xlabel="forwards per case (0: no network)")
         axis.minorticks_off()
-        axis.set_title(f"{_title(key)}\nat {of_panel['operating_point'].iloc[0]}")
+        axis.set_title(f"{style.title_of_panel(*key)}\nat {of_panel['operating_point'].iloc[0]}")
     axes[0][0].set_ylabel(SCORES["dice"].heading)
     handles = [Line2D([], [], marker=looks[name][1], ls="", color="k", label=style.title_of(name)) for name in looks]
     handles += [Line2D([], [], color=colour, label=f"refinement: {chain}") for chain, colour in colours.items()]
@@ -184,8 +191,3 @@ def _line(method: str) -> str:
 def _handle(method: str, looks: dict[str, tuple[str, str]]) -> Line2D:
     colour, marker = looks[method]
     return Line2D([], [], color=colour, marker=marker, ls=_line(method), ms=4, label=style.title_of(method))
-
-
-def _title(key: tuple[str, str, str]) -> str:
-    dataset, source, gate = key
-    return style.title_of_data(dataset, source) + ("" if gate == "classifier" else "\nno gate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def run(context: Context) -> None:
     board = pd.read_csv(context.folder("leaderboard") / "tables" / "leaderboard.csv", keep_default_na=False)
     figures = context.out / "figures"
     draw_dice(board, patient_means(scores, "test", ["dice"]), figures / "dice.png")
-    minutes = Minutes(context.params["minutes_per_mask"], context.params["minutes_per_slice_label"])
+    minutes = Minutes(*(context.params[f"minutes_per_{what}"] for what in ("mask", "slice_label", "grade")))
     draw_budgets(board, minutes, figures / "masks.png")
     draw_forwards(board, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
     draw_overlays(context, figures / "overlays.png")
@@ -50,19 +51,17 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     points = in_order(board["operating_point"])
     chains = list(dict.fromkeys(sorted(board["refinement"], key=lambda chain: (chain != "threshold", chain))))
     colours = dict(zip(chains, itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
-    panels = [rows for _, rows in board.groupby(["dataset", "source", "gate"])]
+    panels = list(board.groupby(style.PANEL))
     methods = [name for name in catalogue.METHODS if name in set(board["method"])]
     height = 1.2 + 0.55 * len(methods) * len(panels)
     figure, axes = plt.subplots(len(panels), len(points), figsize=(3.2 * len(points) + 1, height), squeeze=False)
-    for line, rows in zip(axes, panels, strict=True):
+    for line, (key, rows) in zip(axes, panels, strict=True):
         order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
         for axis, point in zip(line, points, strict=True):
             _draw_point(axis, rows[rows["operating_point"] == point], patients, order, colours)
             _label_point(axis, point)
         line[0].set_yticks(range(len(order)), [style.title_of(name) for name in order])
-        first = rows.iloc[0]
-        gate = "" if first["gate"] == "classifier" else "\nno gate"
-        line[0].set_ylabel(style.title_of_data(first["dataset"], first["source"]) + gate)
+        line[0].set_ylabel(style.title_of_panel(*key))
     handles = [
         Line2D([], [], marker="o", ls="", color=colour, label=f"refinement: {chain}")
         for chain, colour in colours.items()
@@ -104,10 +103,12 @@ def _label_point(axis: Axes, point: str) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """The slice of a case with the largest lesion: (X, Y) arrays, and the maps by method."""
+    """The slice of a case with the largest lesion: (X, Y) arrays, and the maps of a view by method."""
 
     dataset: str
     source: str
+    view: str
+    gate: str
     case: str
     image: NDArray
     channel: str
@@ -161,7 +162,9 @@ def _draw_picture(line: Any, picture: Picture, methods: list[str]) -> None:
             outline(axis, picture.maps[name] > picture.cuts[name], style.PREDICTION)
         outline(axis, picture.lesion, style.TRUTH)
     line[0].set_ylabel(
-        f"{style.title_of_data(picture.dataset, picture.source)}\n{picture.case}\n{picture.channel}", fontsize=5
+        f"{style.title_of_panel(picture.dataset, picture.source, picture.view, picture.gate)}\n"
+        f"{picture.case}\n{picture.channel}",
+        fontsize=5,
     )
 
 
@@ -169,12 +172,13 @@ def _pictures(context: Context, index: Path) -> list[Picture]:
     key = read_record(index)["key"]
     (preprocessed,) = _reading(context.upstream["preprocess"], key)
     (truth,) = _reading(context.upstream["truth"], key)
-    maps = _reading(context.upstream["maps"], key)
+    maps = {folder: read_record(folder)["params"] for folder in _reading(context.upstream["maps"], key)}
     params = read_record(index)["params"]
     channels = read_record(preprocessed)["params"]["channels"]
     channel = "flair" if "flair" in channels else channels[0]
     cases = read_cases(index).set_index("case")
-    tested = {case: fold for fold, cases_ in _tested(cases, maps).items() for case in cases_}
+    tested = {case: fold for fold, cases_ in _tested(cases, maps.values()).items() for case in cases_}
+    kinds = sorted({(facts["view"], facts["gate"]) for facts in maps.values()})
     sizes = {case: np.count_nonzero(_lesion(context, truth, params["dataset"], case)) for case in tested}
     ordered = sorted(tested, key=lambda case: (sizes[case], case))
     places = np.linspace(0, len(ordered) - 1, min(context.params["cases"], len(ordered))).round().astype(int)
@@ -184,29 +188,31 @@ def _pictures(context: Context, index: Path) -> list[Picture]:
         lesion = _lesion(context, truth, params["dataset"], case)
         # The slice with most lesion, or without any, with most foreground.
         position = int(np.argmax((lesion if lesion.any() else foreground).sum(axis=(0, 1))))
-        volumes = {
-            name: normalise(nifti.read(folder / name / f"{case}.nii.gz")[0], foreground)
-            for folder in maps
-            if read_record(folder)["params"]["fold"] == tested[case]
-            for name in read_record(folder)["params"]["methods"]
-        }
+        image = nifti.open_channels(image_file(preprocessed, case))[channels.index(channel), ..., position]
         spacing = nifti.spacing_of(affine)
-        pictures.append(
-            Picture(
-                params["dataset"],
-                str(cases.loc[case, "source"]),
-                case,
-                np.asarray(nifti.open_channels(image_file(preprocessed, case))[channels.index(channel), ..., position]),
-                channel,
-                lesion[..., position],
-                {name: volume[..., position] for name, volume in volumes.items()},
-                {
-                    name: otsu(histogram(volume, lesion, foreground, float(np.prod(spacing)) / 1000))
-                    for name, volume in volumes.items()
-                },
-                spacing[1] / spacing[0],
+        voxel_ml = float(np.prod(spacing)) / 1000
+        for view, gate in kinds:
+            volumes = {
+                name: normalise(nifti.read(folder / name / f"{case}.nii.gz")[0], foreground)
+                for folder, facts in maps.items()
+                if (facts["fold"], facts["view"]) == (tested[case], view)
+                for name in facts["methods"]
+            }
+            pictures.append(
+                Picture(
+                    params["dataset"],
+                    str(cases.loc[case, "source"]),
+                    view,
+                    gate,
+                    case,
+                    np.asarray(image),
+                    channel,
+                    lesion[..., position],
+                    {name: volume[..., position] for name, volume in volumes.items()},
+                    {name: otsu(histogram(volume, lesion, foreground, voxel_ml)) for name, volume in volumes.items()},
+                    spacing[1] / spacing[0],
+                )
             )
-        )
     return pictures
 
 
@@ -220,6 +226,6 @@ def _reading(folders: list[Path], index_key: str) -> list[Path]:
     return [folder for folder in folders if read_record(folder)["upstream"]["index"] == [index_key]]
 
 
-def _tested(cases: pd.DataFrame, maps: list[Path]) -> dict[int, list[str]]:
-    folds = {read_record(folder)["params"]["fold"] for folder in maps}
+def _tested(cases: pd.DataFrame, maps: Iterable[dict[str, Any]]) -> dict[int, list[str]]:
+    folds = {facts["fold"] for facts in maps}
     return {fold: cases.index[cases[f"role_f{fold}"] == "test"].tolist() for fold in sorted(folds)}

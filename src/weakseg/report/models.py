@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from typing import Any
 
 from weakseg.data.index import read_cases
 from weakseg.execution import Context, read_record
 
 DESCRIBED = ("index", "preprocess", "labels")
-"""What a classifier reads and its card tells of."""
+"""What a classifier may read and its card tells of."""
 ROLES = {"val": "validation", "test": "test", "shift": "shift (another source, only tested)"}
 
 
@@ -19,15 +20,62 @@ def run(context: Context) -> None:
     described = {read_record(folder)["key"]: folder for role in DESCRIBED for folder in context.upstream[role]}
     for folder in context.upstream["classifiers"]:
         record = read_record(folder)
-        above = {role: described[record["upstream"][role][0]] for role in DESCRIBED}
+        above = {role: described[record["upstream"][role][0]] for role in DESCRIBED if role in record["upstream"]}
         cases = read_cases(above["index"])
         phantom = set(cases.loc[cases["role_f0"] != "shift", "source"]) == {"phantom"}
-        data = {role: read_record(above[role])["params"] for role in DESCRIBED}
+        data = {role: read_record(folder_)["params"] for role, folder_ in above.items()}
         metrics = json.loads((folder / "metrics.json").read_text())
         out = context.out / "models" / record["label"]
         out.mkdir(parents=True)
         shutil.copyfile(folder / "weights.safetensors", out / "weights.safetensors")
         (out / "README.md").write_text(card(record, metrics, data, phantom))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the card tells of classifiers of one view."""
+
+    title: str
+    sentence: str
+    axes: str
+    unit: str
+    output: str
+    label: str
+    positive: str
+    threshold: str
+    plain: str
+    spatial_dims: int
+
+
+def kind_of(data: dict[str, dict[str, Any]]) -> Kind:
+    """Slices where there are slice labels, volumes where there are grades alone."""
+    if "labels" not in data:
+        return Kind(
+            "Volume classifier",
+            "A 3D ResNet that says whether a glioma is of high or of low grade. It learnt from one grade per case",
+            "X, Y, Z) float32, the box around the foreground in RAS",
+            "volume",
+            "of high grade (HGG)",
+            "HGG or LGG, as the data set's table of cases says",
+            "HGG",
+            "the logit from which a case is called HGG",
+            "volume of the foreground, brightness",
+            3,
+        )
+    labels = data["labels"]
+    return Kind(
+        "Slice classifier",
+        f"A 2D ResNet that says whether an axial slice shows a lesion ({labels['region'].replace('_', ' ')}). "
+        "It learnt from slice labels",
+        "X, Y) float32, axial slices in RAS",
+        "slice",
+        '"shows a lesion"',
+        f"lesion from {labels['min_lesion_mm2']:g} mm² on, normal without any, smaller ones left out",
+        "with lesion",
+        "the logit from which a slice counts as lesion",
+        "position, area, brightness",
+        2,
+    )
 
 
 def card(record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[str, Any]], phantom: bool) -> str:
@@ -36,14 +84,13 @@ def card(record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[s
     Args:
         record: ``run.json`` of the classifier.
         metrics: its ``metrics.json``.
-        data: parameters of its ``index``, ``preprocess`` and ``labels``.
+        data: parameters of its ``index`` and ``preprocess``, and of ``labels`` if it learnt from slices.
         phantom: it learnt from made-up images only.
     """
-    params, dataset, region = record["params"], data["index"]["dataset"], data["labels"]["region"]
-    kind = "phantom model" if phantom else "model"
+    params, dataset, kind = record["params"], data["index"]["dataset"], kind_of(data)
     images = "made-up images (a phantom)" if phantom else "real images"
     network = {name: params[name] for name in ("blocks", "width", "stem_stride")}
-    channels = data["preprocess"]["channels"]
+    channels, counts = data["preprocess"]["channels"], record["counts"]
     return f"""---
 license: {"apache-2.0" if phantom else "other"}
 pipeline_tag: image-classification
@@ -55,32 +102,32 @@ tags:
 - {"phantom" if phantom else "real-data"}
 ---
 
-# Slice classifier, {kind}: {record["label"]}
+# {kind.title}, {"phantom model" if phantom else "model"}: {record["label"]}
 
-A 2D ResNet that says whether an axial slice shows a lesion ({region.replace("_", " ")}). It learnt from slice labels
+{kind.sentence}
 alone; weakseg turns it into segmentations by explaining it. {_origin(dataset, phantom)}
 
 | | |
 | --- | --- |
 | data set | `{dataset}`, {images} |
-| input | (N, {len(channels)}, X, Y) float32, axial slices in RAS; channels {", ".join(channels)} |
+| input | (N, {len(channels)}, {kind.axes}; channels {", ".join(channels)} |
 | preprocessing | {_preprocessing(data["preprocess"])} |
-| output | (N, 1), logit of "shows a lesion" |
-| label | lesion from {data["labels"]["min_lesion_mm2"]:g} mm² on, normal without any, smaller ones left out |
+| output | (N, 1), logit of {kind.output} |
+| label | {kind.label} |
 | architecture | MONAI `ResNet`, basic blocks {params["blocks"]}, width {params["width"]}, \
 stem stride {params["stem_stride"]} |
-| training | {_training(params["training"])} |
-| labels used | {record["counts"]["labels_used"]} slices, {record["counts"]["training_slices"]} of them for training |
+| training | {_training(params["training"], kind.unit)} |
+| labels used | {counts["labels_used"]} {kind.unit}s, {counts["training_units"]} of them for training |
 | seed, fold | {params["seed"]}, {params["fold"]} |
-| gate threshold | {metrics["threshold"]!r}: the logit from which a slice counts as lesion (Youden's J, validation) |
+| threshold | {metrics["threshold"]!r}: {kind.threshold} (Youden's J, validation) |
 | made by | run `{record["key"]}` with {_packages(record["packages"])} |
 
 ## How good it is
 
-By slice. Epoch and threshold were chosen on the validation slices. The last column is what the best of some plain
-statistics (position, area, brightness) reaches without learning.
+By {kind.unit}. Epoch and threshold were chosen on the validation {kind.unit}s. The last column is what the best of some
+plain statistics ({kind.plain}) reaches without learning.
 
-{_scores(metrics["roles"])}
+{_scores(metrics["roles"], kind)}
 
 ## How to load it
 
@@ -89,7 +136,7 @@ from pathlib import Path
 
 from weakseg.networks import freeze, load_weights, resnet
 
-network = resnet(channels={len(channels)}, params={json.dumps(network)}, seed=0)
+network = resnet(channels={len(channels)}, params={json.dumps(network)}, seed=0, spatial_dims={kind.spatial_dims})
 load_weights(Path("weights.safetensors"), network)
 freeze(network, "cpu")
 ```
@@ -132,10 +179,10 @@ def _times(lengths: list[float]) -> str:
     return " x ".join(f"{length:g}" for length in lengths)
 
 
-def _training(settings: dict[str, Any]) -> str:
+def _training(settings: dict[str, Any], unit: str) -> str:
     return (
         f"AdamW, one-cycle schedule up to {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}, "
-        f"{settings['batch_size']} slices a step, {'with' if settings['augmentation'] else 'without'} augmentation, "
+        f"{settings['batch_size']} {unit}s a step, {'with' if settings['augmentation'] else 'without'} augmentation, "
         f"at most {settings['epochs']} epochs, the best validation AUC kept (patience {settings['patience']})"
     )
 
@@ -144,16 +191,16 @@ def _packages(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in ("torch", "monai"))
 
 
-def _scores(roles: dict[str, dict[str, Any]]) -> str:
-    """Table of the slices of each role that the classifier did not learn from."""
+def _scores(roles: dict[str, dict[str, Any]], kind: Kind) -> str:
+    """Table of the units of each role that the classifier did not learn from."""
     lines = [
-        "| slices | number | with lesion | AUC | sensitivity | specificity | best plain AUC |",
+        f"| {kind.unit}s | number | {kind.positive} | AUC | sensitivity | specificity | best plain AUC |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for role, title in ROLES.items():
         if role in roles:
             values = roles[role]
             shares = [values["auc"], values["sensitivity"], values["specificity"], max(values["plain_auc"].values())]
-            cells = [title, values["slices"], values["positive"], *(f"{share:.3f}" for share in shares)]
+            cells = [title, values["units"], values["positive"], *(f"{share:.3f}" for share in shares)]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

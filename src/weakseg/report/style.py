@@ -15,6 +15,8 @@ from weakseg import catalogue
 TRUTH, PREDICTION = "#ffffff", "#00e5ff"
 """Colours of outlines on images."""
 HEAT = "inferno"
+PANEL = ["dataset", "source", "view", "gate"]
+"""Rows with these in common share a panel."""
 REFINEMENT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, told apart by everyone."""
 BOUND = "#8c8c8c"
@@ -49,6 +51,14 @@ def title_of(method: str) -> str:
 def title_of_data(dataset: str, source: str) -> str:
     """How a figure calls a data set: a phantom is never shown as the real one."""
     return f"{dataset} phantom (made-up images)" if source == "phantom" else f"{dataset} (real)"
+
+
+def title_of_panel(dataset: str, source: str, view: str, gate: str) -> str:
+    """How a figure calls rows of one data set, view and gate; slices behind their gate need no word."""
+    title = title_of_data(dataset, source)
+    if view == "volume":
+        return f"{title}\nvolumes"
+    return title if gate == "classifier" else f"{title}\nno gate"
 
 
 def save(figure: Figure, path: Path) -> None:

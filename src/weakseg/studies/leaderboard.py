@@ -43,7 +43,18 @@ def run(context: Context) -> None:
         write_table(table, context.out / "tables", name, ("csv",))
     write_board(board, context.out / "tables")
     write_json(context.out / "metrics.json", _metrics(board, classifiers))
-    shown = ["dataset", "seed", "fold", "role", "auc", "sensitivity", "specificity", "best_plain", "best_plain_auc"]
+    shown = [
+        "dataset",
+        "view",
+        "seed",
+        "fold",
+        "role",
+        "auc",
+        "sensitivity",
+        "specificity",
+        "best_plain",
+        "best_plain_auc",
+    ]
     print(classifiers[shown].to_string(index=False, float_format="%.3f"))
 
 
@@ -53,10 +64,10 @@ def leaderboard(scores: pd.DataFrame, comparisons: pd.DataFrame, seed: int, resa
     ``headline`` is `yes` at that point. Means and intervals (``_low``, ``_high``) of all metrics are over the patients
     with a lesion; ``recall_<band>_ml`` is the share of all lesions of a volume that are found. ``n_cases`` counts the
     cases behind them, ``n_empty`` those with an empty prediction in any seed. ``mask_budget`` is the number of masks
-    that the row needed, ``label_budget`` the largest number of slice labels that one of its classifiers used,
-    ``anatomy`` the organ masks. Rows of `oracle-set` are upper bounds and have no rank. ``dice_shift`` is the Dice on
-    the shift fold. ``lesion_free_ml`` and ``lesion_free_touched`` are the mean volume predicted in lesion-free cases,
-    and the share of their slices with any.
+    that the row needed, ``label_budget`` the largest number of labels (of slices, or grades) that one of its
+    classifiers used, ``anatomy`` the organ masks. Rows of `oracle-set` are upper bounds and have no rank.
+    ``dice_shift`` is the Dice on the shift fold. ``lesion_free_ml`` and ``lesion_free_touched`` are the mean volume
+    predicted in lesion-free cases, and the share of their slices with any.
     """
     board = pd.DataFrame(_row(key, rows) for key, rows in scores[scores["role"] == "test"].groupby(ROW_KEY))
     board = board.merge(_means(patient_means(scores, "test", [*SCORES, "prevalence"]), seed, resamples), on=ROW_KEY)
@@ -141,7 +152,10 @@ def _label_rows(context: Context) -> Iterator[dict[str, Any]]:
 
 
 def _metrics(board: pd.DataFrame, classifiers: pd.DataFrame) -> dict[str, Any]:
-    """Headline numbers for DVC: Dice by row, AUC by data set, both on the test set."""
+    """Headline numbers for DVC: Dice by row, AUC by view and data set, both on the test set."""
     dice = {"/".join(row[name] for name in ROW_KEY): round(float(row["dice"]), 6) for _, row in board.iterrows()}
     tested = classifiers[classifiers["role"] == "test"]
-    return {"dice": dice, "slice_auc": tested.groupby("dataset")["auc"].mean().round(6).to_dict()}
+    by_view = {
+        f"{view}_auc": rows.groupby("dataset")["auc"].mean().round(6).to_dict() for view, rows in tested.groupby("view")
+    }
+    return {"dice": dice, **by_view}

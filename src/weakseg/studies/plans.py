@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from weakseg import catalogue, plan
 from weakseg.config import Config, SneakAttackConfig
+from weakseg.plan_views import views_of
 from weakseg.runs import Plan
 
 FOLD = 0
@@ -51,13 +53,14 @@ def sneak_attack(config: Config) -> Plan:
     data = plan.plan_data(planned, name, config.datasets[name])
     images = {role: data[role] for role in ("index", "preprocess", "labels")}
     drawing = {"region": region, "data_seed": config.data_seed, "fold": FOLD}
+    slices = next(view for view in views_of(config, name) if view.name == "slice")
     masks = planned.add("sneak_masks", name, drawing, **images, truth=data["truth"])
     originals: list[str] = []
     maps: list[str] = []
     retrained: list[str] = []
     for architecture, seed in itertools.product(study.architectures, study.seeds):
-        network = _network(config, study, architecture)
-        original = plan.plan_classifier(planned, name, data, network, seed, FOLD)
+        network = _network(slices.network, study, architecture)
+        original = plan.plan_classifier(planned, name, data, replace(slices, network=network), seed, FOLD)
         methods = _methods(config, study, architecture)
         explaining = {
             "methods": methods,
@@ -102,18 +105,14 @@ def _plan_retraining(
                 yield planned.add("sneak_classifier", f"{label}-{chosen}-{kept}-{shown}", params, **images, **source)
 
 
-def _network(config: Config, study: SneakAttackConfig, architecture: str) -> dict[str, Any]:
+def _network(resnet: dict[str, Any], study: SneakAttackConfig, architecture: str) -> dict[str, Any]:
     """Parameters of a classifier; the study trains each in the same way."""
-    sections = {
-        "resnet": config.classifiers.resnet,
-        "densenet": study.densenet,
-        "efficientnet": study.efficientnet,
+    networks = {
+        "resnet": resnet,
+        "densenet": study.densenet.model_dump(),
+        "efficientnet": study.efficientnet.model_dump(),
     }
-    return {
-        **sections[architecture].model_dump(),
-        "architecture": architecture,
-        "training": study.training.model_dump(),
-    }
+    return {**networks[architecture], "architecture": architecture, "training": study.training.model_dump()}
 
 
 def _methods(config: Config, study: SneakAttackConfig, architecture: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from weakseg import nifti
-from weakseg.classifiers.resnet import SliceImages, fit, labelled, predict, read_slices
+from weakseg.classifiers.learning import fit, labelled, predict
+from weakseg.classifiers.resnet import SliceImages, read_slices
 from weakseg.data.grid import read_foreground
 from weakseg.execution import Context
 from weakseg.randomness import rng

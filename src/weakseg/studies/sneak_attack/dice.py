@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from weakseg import nifti
-from weakseg.classifiers.resnet import labelled, read_slices
+from weakseg.classifiers.learning import labelled
+from weakseg.classifiers.resnet import read_slices
 from weakseg.data.grid import read_foreground
 from weakseg.data.labels import LESION
 from weakseg.evaluation.histogram import CUT_ALL, STEPS, THRESHOLDS, histogram, otsu, overlap_curves

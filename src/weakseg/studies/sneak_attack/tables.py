@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from weakseg.classifiers.resnet import labelled, read_slices
+from weakseg.classifiers.learning import labelled
+from weakseg.classifiers.resnet import read_slices
 from weakseg.data.index import read_cases
 from weakseg.evaluation.classification import resampled_aucs
 from weakseg.evaluation.statistics import resample_counts

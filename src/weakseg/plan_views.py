@@ -1,0 +1,59 @@
+"""The views of a data set: how cases are cut into units, what classifies them, behind which gates. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weakseg import catalogue
+from weakseg.config import Config
+
+
+@dataclass(frozen=True)
+class View:
+    """A view as a plan needs it.
+
+    Attributes:
+        name: ``slice`` or ``volume``, as in labels of runs and in rows.
+        cutting: parameters of :func:`weakseg.data.views.read_units` beside the name.
+        stage: that trains its classifier.
+        network: the classifier's parameters.
+        labels: the stages beside ``preprocess`` from which the classifier learns.
+        gates: as in ``maps.gate``.
+    """
+
+    name: str
+    cutting: dict[str, Any]
+    stage: str
+    network: dict[str, Any]
+    labels: tuple[str, ...]
+    gates: Sequence[str]
+
+    @property
+    def units(self) -> dict[str, Any]:
+        """What says how a case is cut into units."""
+        return {"view": self.name, **self.cutting}
+
+    def row_facts(self, gate: str) -> dict[str, str]:
+        """What rows of every table say of the maps behind them, of any data set."""
+        return {"view": self.name, "classifier": self.network["architecture"], "gate": gate}
+
+    def suffix(self, gate: str) -> str:
+        """What labels of runs add where a view has another gate than it has by default."""
+        return "-ungated" if self.name == "slice" and gate == "none" else ""
+
+
+def views_of(config: Config, dataset: str) -> list[View]:
+    """The views that a data set has; volumes need grades."""
+    network = {"architecture": "resnet", **config.classifiers.resnet.model_dump()}
+    network["stem_stride"] = network["stem_stride"][dataset]
+    views = [
+        View("slice", config.views.slice.model_dump(), "classifier", network, ("index", "labels"), config.maps.gate)
+    ]
+    if config.views.volume is not None and catalogue.DATASETS[dataset].grades:
+        cutting = config.views.volume.model_dump()
+        network = {"architecture": "resnet3d", **config.classifiers.resnet3d.model_dump(), **cutting}
+        # Every case has a tumour and so a grade to explain: there is nothing for a gate to stop.
+        views.append(View("volume", cutting, "volume_classifier", network, ("index",), ["none"]))
+    return views

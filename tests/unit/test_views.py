@@ -1,0 +1,58 @@
+"""Units of both views: what is cut out of a volume, and put back."""
+
+import numpy as np
+import pytest
+
+from weakseg import nifti
+from weakseg.data.views import foreground_box, read_units
+from weakseg.randomness import rng
+
+SHAPE = (12, 14, 10)
+AFFINE = np.diag([2.0, 1.0, 3.0, 1.0])
+VIEWS = {
+    "slice": {"view": "slice", "min_foreground_mm2": 0},
+    "volume": {"view": "volume", "least_mm": (12, 4, 6)},
+}
+
+
+@pytest.fixture
+def preprocessed(tmp_path):
+    """One case with foreground at 3..5, 2..8, 4..8."""
+    foreground = np.zeros(SHAPE, bool)
+    foreground[3:6, 2:9, 4:9] = True
+    image = rng(0, "image").normal(size=(2, *SHAPE)).astype(np.float32) * foreground
+    nifti.write(tmp_path / "images/a.nii", image, AFFINE)
+    nifti.write(tmp_path / "foreground/a.nii.gz", foreground.astype(np.uint8), AFFINE)
+    return tmp_path, image, foreground
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_units_hold_the_whole_foreground_and_stack_to_it(preprocessed, view):
+    folder, image, foreground = preprocessed
+    units = read_units(folder, "a", VIEWS[view])
+    assert units.image.shape == (len(units.positions), 2, *units.foreground.shape[1:])
+    np.testing.assert_array_equal(units.stack(units.image[:, 1]), image[1])
+    np.testing.assert_array_equal(units.stack(units.foreground), foreground)
+    np.testing.assert_array_equal(units.cut(foreground), units.foreground)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_indices_are_those_of_the_grid(preprocessed, view):
+    units = read_units(preprocessed[0], "a", VIEWS[view])
+    for index, whole in zip(units.indices(), np.indices(SHAPE), strict=True):
+        np.testing.assert_array_equal(np.broadcast_to(index, units.foreground.shape), units.cut(whole))
+
+
+def test_a_case_is_one_unit_in_its_box(preprocessed):
+    units = read_units(preprocessed[0], "a", VIEWS["volume"])
+    assert units.foreground.shape == (1, 6, 7, 5)
+    assert len(read_units(preprocessed[0], "a", VIEWS["slice"]).positions) == 5
+
+
+def test_box_is_widened_about_its_middle_within_the_grid():
+    foreground = np.zeros(SHAPE, bool)
+    foreground[3:6, 12:14, 4:9] = True
+    have = foreground_box(foreground, AFFINE, (12, 5, 300))
+    # 6 voxels of 2 mm around the middle; 5 of 1 mm, moved back into the grid; all 10 of 3 mm, for there are no more.
+    assert have == (slice(1, 7), slice(9, 14), slice(0, 10))
+    assert foreground_box(foreground, AFFINE, (1, 1, 1)) == (slice(3, 6), slice(12, 14), slice(4, 9))
