@@ -35,7 +35,13 @@ class Stage:
 PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
 """Raised whenever a phantom's bytes change; earlier results keep their key."""
 
-MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls")
+MAP_FAMILIES = (
+    "weakseg.maps.cam",
+    "weakseg.maps.nulls",
+    "weakseg.maps.perturbation",
+    "weakseg.maps.surrogate",
+    "weakseg.maps.relevance",
+)
 """The modules that explain; a new family joins them."""
 
 STAGES: dict[str, Stage] = {
@@ -90,6 +96,7 @@ class Method:
         fidelity: ``faithful`` to the source, or ``in the manner of`` where we had to choose.
         null: it explains nothing and is there to be beaten.
         asks_network: it needs forwards; those of its family, even if it were run alone.
+        needs_supervoxels: it explains supervoxels.
     """
 
     name: str
@@ -99,6 +106,7 @@ class Method:
     fidelity: Literal["faithful", "in the manner of"] = "faithful"
     null: bool = False
     asks_network: bool = True
+    needs_supervoxels: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -106,6 +114,26 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("gradcam", "cam", "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391"),
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
+        Method("occlusion", "perturbation", "occlusion", "Zeiler & Fergus 2014, arXiv 1311.2901"),
+        Method("rise", "perturbation", "RISE", "Petsiuk et al. 2018, arXiv 1806.07421"),
+        Method("scorecam", "perturbation", "Score-CAM", "Wang et al. 2020, arXiv 1910.01279"),
+        Method("ablation", "surrogate", "supervoxel ablation", "weakseg", needs_supervoxels=True),
+        Method("lime", "surrogate", "LIME", "Ribeiro et al. 2016, arXiv 1602.04938", needs_supervoxels=True),
+        Method(
+            "kernelshap",
+            "surrogate",
+            "KernelSHAP",
+            "Lundberg & Lee 2017, arXiv 1705.07874",
+            needs_supervoxels=True,
+        ),
+        Method(
+            "relevance_map",
+            "relevance",
+            "relevance map",
+            "Rajapaksa & Khalvati 2022, 10.3389/fradi.2022.1061402",
+            "in the manner of",
+            needs_supervoxels=True,
+        ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),
         Method("intensity", "nulls", "plain intensity", "weakseg", null=True, asks_network=False),

@@ -43,6 +43,7 @@ class Explained:
         seed: repetition.
         device: where networks are.
         forwards: units passed through a network so far; families add theirs.
+        supervoxels: (N, *spatial) int32 of all units, 0 outside the foreground; of methods that need them.
     """
 
     units: Units
@@ -53,6 +54,7 @@ class Explained:
     seed: int
     device: str
     forwards: int = 0
+    supervoxels: NDArray | None = None
 
 
 class Explain(Protocol):
