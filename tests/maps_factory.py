@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from weakseg import catalogue
-from weakseg.config import Config
+from weakseg.config import MethodsConfig
+from weakseg.config_text import load
 from weakseg.data.views import Units
 from weakseg.maps.base import Explained
 from weakseg.networks import freeze, resnet
@@ -21,13 +22,22 @@ MODALITIES = ["t1", "t1ce", "t2", "flair"]
 ARCHITECTURE = {"architecture": "resnet", "blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
 SHAPE = (22, 26)
 POSITIONS = np.array([2, 3, 4, 6, 7])
+SMALL = {
+    "occlusion": {"window_mm": 6, "stride_mm": 3},
+    "rise": {"masks": 200, "cell_mm": 6, "check": 100},
+    "lime": {"samples": 200},
+    "kernelshap": {"samples": 200},
+}
+"""Parameters for slices as small as these."""
+
+ALL = load({"maps": {"methods": {name: SMALL.get(name, {}) for name in MethodsConfig.model_fields}}})
 DEFAULTS = {
     name: params
-    for run in build(Config()).of_stage("maps")
+    for run in build(ALL).of_stage("maps")
     if run.label.startswith("brats-")
     for name, params in run.params["methods"].items()
 }
-"""The parameters that the default configuration gives each method for brain MRI."""
+"""The parameters of each method for brain MRI, those by default where :data:`SMALL` has none."""
 
 
 def network(seed=0):
@@ -53,8 +63,20 @@ def units(case="a"):
     return Units(image, foreground, POSITIONS, case, affine, (*SHAPE, 9))
 
 
+def supervoxels():
+    """Blocks of 5 x 6 pixels within the foreground, the same numbers in all slices: (5, *SHAPE)."""
+    x, y = np.indices(SHAPE)
+    return ((x // 5) * 5 + y // 6 + 1).astype(np.int32) * units().foreground
+
+
+def volume(image, foreground, spacing=(1.0, 1.0, 1.0), case="v"):
+    """One volume as the only unit: image (C, X, Y, Z)."""
+    affine = np.diag([*spacing, 1.0])
+    return Units(image[None], foreground[None], np.array([0]), case, affine, foreground.shape)
+
+
 def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
-    parts = {"units": units(), "network": network(), "untrained": network(1), **changes}
+    parts = {"units": units(), "network": network(), "untrained": network(1), "supervoxels": supervoxels(), **changes}
     return Explained(selected=np.array(selected), channels=MODALITIES, seed=seed, device="cpu", **parts)
 
 

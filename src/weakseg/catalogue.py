@@ -35,7 +35,13 @@ class Stage:
 PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
 """Raised whenever a phantom's bytes change; earlier results keep their key."""
 
-MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls")
+MAP_FAMILIES = (
+    "weakseg.maps.cam",
+    "weakseg.maps.nulls",
+    "weakseg.maps.perturbation",
+    "weakseg.maps.surrogate",
+    "weakseg.maps.relevance",
+)
 """The modules that explain; a new family joins them."""
 
 STAGES: dict[str, Stage] = {
@@ -53,16 +59,16 @@ STAGES: dict[str, Stage] = {
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(3, "weakseg.data.labels:run", ("labels",)),
-    "supervoxels": Stage(1, "weakseg.supervoxels:run"),
+    "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     "classifier": Stage(7, "weakseg.classifiers.resnet:run"),
     "volume_classifier": Stage(1, "weakseg.classifiers.resnet3d:run"),
-    "maps": Stage(7, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "maps": Stage(8, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(3, "weakseg.maps.mean_mask:run", ("mean-mask",)),
-    "refinement": Stage(3, "weakseg.refinements:run"),
+    "mean_mask": Stage(4, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "refinement": Stage(4, "weakseg.refinements:run"),
     "scores": Stage(7, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(3, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(4, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
@@ -70,7 +76,7 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(4, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(6, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(7, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(4, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(4, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(5, "weakseg.studies.sneak_attack.tables:run"),
@@ -115,6 +121,26 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("gradcam", "cam", "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391"),
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
+        Method("occlusion", "perturbation", "occlusion", "Zeiler & Fergus 2014, arXiv 1311.2901"),
+        Method("rise", "perturbation", "RISE", "Petsiuk et al. 2018, arXiv 1806.07421"),
+        Method("scorecam", "perturbation", "Score-CAM", "Wang et al. 2020, arXiv 1910.01279"),
+        Method("ablation", "surrogate", "supervoxel ablation", "weakseg", needs_supervoxels=True),
+        Method("lime", "surrogate", "LIME", "Ribeiro et al. 2016, arXiv 1602.04938", needs_supervoxels=True),
+        Method(
+            "kernelshap",
+            "surrogate",
+            "KernelSHAP",
+            "Lundberg & Lee 2017, arXiv 1705.07874",
+            needs_supervoxels=True,
+        ),
+        Method(
+            "relevance_map",
+            "relevance",
+            "relevance map",
+            "Rajapaksa & Khalvati 2022, 10.3389/fradi.2022.1061402",
+            "in the manner of",
+            needs_supervoxels=True,
+        ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),
         Method("intensity", "nulls", "plain intensity", "weakseg", null=True, asks_network=False),

@@ -84,7 +84,7 @@ def _connected(labels: NDArray, smallest: float) -> NDArray:
     pieces = connected_regions(labels, background=0, connectivity=1)
     while True:
         sizes = np.bincount(pieces.ravel())
-        first, second, faces = _contacts(pieces)
+        first, second, faces = contacts(pieces)
         small = (sizes[first] < smallest) & (sizes[second] >= sizes[first])
         if not small.any():
             return relabel_sequential(pieces)[0].astype(np.int32)
@@ -100,7 +100,7 @@ def _connected(labels: NDArray, smallest: float) -> NDArray:
         pieces = np.where(moving, target, np.arange(len(sizes)))[pieces]
 
 
-def _contacts(pieces: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+def contacts(pieces: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Pairs of touching pieces, both ways round, and the number of faces they share."""
     count = int(pieces.max()) + 1
     codes = []
