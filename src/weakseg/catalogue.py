@@ -35,7 +35,7 @@ class Stage:
 PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
 """Raised whenever a phantom's bytes change; earlier results keep their key."""
 
-MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls")
+MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.gradients", "weakseg.maps.nulls")
 """The modules that explain; a new family joins them."""
 
 STAGES: dict[str, Stage] = {
@@ -104,8 +104,16 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        Method("cam", "cam", "CAM", "Zhou et al. 2016, arXiv 1512.04150"),
         Method("gradcam", "cam", "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391"),
+        Method("gradcampp", "cam", "Grad-CAM++", "Chattopadhay et al. 2018, arXiv 1710.11063"),
+        Method("xgradcam", "cam", "XGrad-CAM", "Fu et al. 2020, arXiv 2008.02312"),
+        Method("hirescam", "cam", "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891"),
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
+        Method(
+            "integrated_gradients", "gradients", "Integrated Gradients", "Sundararajan et al. 2017, arXiv 1703.01365"
+        ),
+        Method("smoothgrad", "gradients", "SmoothGrad", "Smilkov et al. 2017, arXiv 1706.03825"),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),
         Method("intensity", "nulls", "plain intensity", "weakseg", null=True, asks_network=False),

@@ -6,9 +6,9 @@ profiles. :func:`weakseg.config_text.load` makes a :class:`Config` of what was w
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from weakseg import catalogue
 from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, Share
@@ -52,9 +52,51 @@ class CamConfig(Section):
     layer: Layer = Field("layer3", description="Stage of the ResNet whose output is explained.")
 
 
+class LastLayerConfig(Section):
+    layer: Literal["layer4"] = Field(
+        "layer4", description="CAM explains the activations whose mean the linear head sees: those of the last stage."
+    )
+
+
+def _one_or_several(value: Any) -> Any:
+    """Find the faults here, in one sentence: a union would list those of each of its members."""
+    for layer in value if isinstance(value, list) else [value]:
+        if layer not in get_args(Layer):
+            raise ValueError(f"{layer!r} is not possible{nearest(str(layer), get_args(Layer))}")
+    if isinstance(value, list) and (len(value) < 2 or len(set(value)) < len(value)):
+        raise ValueError(f"a list names two or more stages, each once; got {value}")
+    return value
+
+
+class LayerCamConfig(Section):
+    layer: Annotated[Layer | list[Layer], BeforeValidator(_one_or_several)] = Field(
+        "layer1", description="Stage of the ResNet whose output is explained; maps of a list of stages are fused."
+    )
+
+
+class IntegratedGradientsConfig(Section):
+    baseline: Literal["zero", "minimum"] = Field(
+        "zero",
+        description="Where paths begin: 0 (mean of the foreground, or middle of the window), or each channel's "
+        "smallest value in the foreground.",
+    )
+    steps: Positive = Field(32, description="Points on each path (Gauss-Legendre): a forward and a backward each.")
+
+
+class SmoothGradConfig(Section):
+    samples: Positive = Field(50, description="Noisy images of each unit: a forward and a backward each.")
+    noise: Share = Field(0.15, description="Standard deviation of the noise, as a share of the unit's range of values.")
+
+
 class MethodsConfig(Section):
+    cam: LastLayerConfig | None = Field(None, description="null leaves the method out.")
     gradcam: CamConfig | None = Field(CamConfig(layer="layer3"), description="null leaves the method out.")
-    layercam: CamConfig | None = Field(CamConfig(layer="layer1"), description="null leaves the method out.")
+    gradcampp: CamConfig | None = Field(None, description="null leaves the method out.")
+    xgradcam: CamConfig | None = Field(None, description="null leaves the method out.")
+    hirescam: CamConfig | None = Field(None, description="null leaves the method out.")
+    layercam: LayerCamConfig | None = Field(LayerCamConfig(layer="layer1"), description="null leaves the method out.")
+    integrated_gradients: IntegratedGradientsConfig | None = Field(None, description="null leaves the method out.")
+    smoothgrad: SmoothGradConfig | None = Field(None, description="null leaves the method out.")
 
 
 class UntrainedConfig(Section):
