@@ -11,8 +11,8 @@ explained logit :math:`y`; sums without an index run over the grid:
 - Grad-CAM++ (Chattopadhay et al. 2018, eq. 11-12, 19): :math:`\mathrm{ReLU}(\sum_k w_k A_k)`,
   :math:`w_k = \sum \alpha_k \odot \mathrm{ReLU}(G_k)`,
   :math:`\alpha_k = G_k^2 / (2 G_k^2 + G_k^3 \sum A_k) = 1 / (2 + G_k \sum A_k)`. The source differentiates
-  :math:`e^y`; that cancels in :math:`\alpha`, and as a factor of the whole map it is left out. The sum over :math:`A`
-  does not weigh it by :math:`G^3`, as some implementations do.
+  :math:`e^y`; that cancels in :math:`\alpha`, and as a factor of the whole map it is left out. :math:`G_k^3` stands
+  before the sum, as in the source, and not inside it, as in some implementations.
 - XGrad-CAM (Fu et al. 2020, eq. 7-8): :math:`\mathrm{ReLU}(\sum_k w_k A_k)`,
   :math:`w_k = \sum G_k \odot A_k / \sum A_k`.
 - HiResCAM (Draelos & Carin 2020, eq. 4): :math:`\sum_k G_k \odot A_k`.
