@@ -159,8 +159,16 @@ def fuse(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-    return F.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
+    """Interpolate (N, 1, *grid) linearly, voxel centres on voxel centres: (N, 1, *size).
+
+    Axis by axis, as matrix products: in 3D that takes a fraction of the time of trilinear interpolation at once, and
+    with six maps of one pass the difference counts.
+    """
+    for axis, length in enumerate(size, start=2):
+        ends = torch.eye(maps.shape[axis], device=maps.device)[None]
+        weights = F.interpolate(ends, size=length, mode="linear", align_corners=False)[0]
+        maps = (maps.transpose(axis, -1) @ weights).transpose(axis, -1)
+    return maps
 
 
 @contextmanager
