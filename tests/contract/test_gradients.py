@@ -144,7 +144,7 @@ def test_forwards_are_counted(method, params, passes):
 
 
 def test_baselines():
-    images, foreground = units().image + 2, units().foreground
+    images, foreground = units().image + 20, units().foreground
     assert not gradients.BASELINES["zero"](images, foreground).any()
     darkest = gradients.BASELINES["minimum"](images, foreground)
     for unit, channel in np.ndindex(5, 4):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from weakseg.maps.base import Explained, Maps, Methods
 from weakseg.randomness import rng
 
-VALUES = 2**22
+VALUES = 2**20
 """Image values per forward: it bounds the memory, and results do not depend on it."""
 
 
