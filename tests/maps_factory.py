@@ -5,13 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
-from typing import get_args
 
 import numpy as np
 import torch
 
 from weakseg import catalogue
-from weakseg.config import Config, MapsConfig, MethodsConfig
+from weakseg.config import MethodsConfig
+from weakseg.config_text import load
 from weakseg.data.views import Units
 from weakseg.maps.base import Explained
 from weakseg.networks import freeze, resnet
@@ -22,20 +22,10 @@ MODALITIES = ["t1", "t1ce", "t2", "flair"]
 ARCHITECTURE = {"architecture": "resnet", "blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
 SHAPE = (22, 26)
 POSITIONS = np.array([2, 3, 4, 6, 7])
-
-
-def every_method():
-    """The default configuration with no method left out: one that is null there has the defaults of its section."""
-    sections = {
-        name: get_args(field.annotation)[0]() if field.default is None else field.default
-        for name, field in MethodsConfig.model_fields.items()
-    }
-    return Config(maps=MapsConfig(methods=MethodsConfig(**sections)))
-
-
+ALL = load({"maps": {"methods": {name: {} for name in MethodsConfig.model_fields}}})
 DEFAULTS = {
     name: params
-    for run in build(every_method()).of_stage("maps")
+    for run in build(ALL).of_stage("maps")
     if run.label.startswith("brats-")
     for name, params in run.params["methods"].items()
 }
