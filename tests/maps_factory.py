@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from weakseg import catalogue
-from weakseg.config import MethodsConfig
+from weakseg.config_maps import MethodsConfig
 from weakseg.config_text import load
 from weakseg.data.views import Units
 from weakseg.maps.base import Explained

@@ -37,6 +37,7 @@ PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 
 
 MAP_FAMILIES = (
     "weakseg.maps.cam",
+    "weakseg.maps.gradients",
     "weakseg.maps.nulls",
     "weakseg.maps.perturbation",
     "weakseg.maps.surrogate",
@@ -62,13 +63,13 @@ STAGES: dict[str, Stage] = {
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     "classifier": Stage(7, "weakseg.classifiers.resnet:run"),
     "volume_classifier": Stage(1, "weakseg.classifiers.resnet3d:run"),
-    "maps": Stage(8, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "maps": Stage(9, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(4, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(4, "weakseg.refinements:run"),
     "scores": Stage(7, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(4, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(5, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
@@ -76,7 +77,7 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(4, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(7, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(8, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(4, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(4, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(5, "weakseg.studies.sneak_attack.tables:run"),
@@ -119,8 +120,16 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        Method("cam", "cam", "CAM", "Zhou et al. 2016, arXiv 1512.04150"),
         Method("gradcam", "cam", "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391"),
+        Method("gradcampp", "cam", "Grad-CAM++", "Chattopadhay et al. 2018, arXiv 1710.11063"),
+        Method("xgradcam", "cam", "XGrad-CAM", "Fu et al. 2020, arXiv 2008.02312"),
+        Method("hirescam", "cam", "HiResCAM", "Draelos & Carin 2020, arXiv 2011.08891"),
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
+        Method(
+            "integrated_gradients", "gradients", "Integrated Gradients", "Sundararajan et al. 2017, arXiv 1703.01365"
+        ),
+        Method("smoothgrad", "gradients", "SmoothGrad", "Smilkov et al. 2017, arXiv 1706.03825"),
         Method("occlusion", "perturbation", "occlusion", "Zeiler & Fergus 2014, arXiv 1311.2901"),
         Method("rise", "perturbation", "RISE", "Petsiuk et al. 2018, arXiv 1806.07421"),
         Method("scorecam", "perturbation", "Score-CAM", "Wang et al. 2020, arXiv 1910.01279"),

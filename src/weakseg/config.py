@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from weakseg import catalogue
 from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, Share
+from weakseg.config_maps import Layer, MethodsConfig
 from weakseg.errors import nearest
 
-Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 Stride = Literal[1, 2]
 Point = Literal["fixed", "label-free", "val-k", "oracle-set"]
 
@@ -84,83 +84,6 @@ class ResNet3DConfig(ResidualNetworkConfig):
 class ClassifiersConfig(Section):
     resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
     resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
-
-
-class CamConfig(Section):
-    layer: Layer = Field("layer3", description="Stage of the ResNet whose output is explained.")
-
-
-class PerturbationConfig(Section):
-    fill: Literal["zero", "blur", "noise"] = Field(
-        "zero", description="Takes the place of what goes: 0 (foreground's mean, or middle of the window), blur, noise."
-    )
-    blur_mm: Millimetres = Field(10, description="Standard deviation of the Gaussian of the fill `blur`.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is faster where the machine has it.")
-
-
-class OcclusionConfig(PerturbationConfig):
-    window_mm: Millimetres = Field(20, description="Edge of the window.")
-    stride_mm: Millimetres = Field(10, description="From one window to the next; not more than the window.")
-
-    @model_validator(mode="after")
-    def _covers(self) -> OcclusionConfig:
-        if self.stride_mm > self.window_mm:
-            raise ValueError("stride_mm: larger than window_mm, so windows would leave gaps")
-        return self
-
-
-class RiseConfig(PerturbationConfig):
-    masks: Positive = Field(2000, description="Most masks per unit; one forward each.")
-    cell_mm: Millimetres = Field(30, description="Edge of a mask's cells, in whole voxels.")
-    keep: Share = Field(0.5, description="Probability that a cell is kept.")
-    antithetic: bool = Field(True, description="Masks in pairs: the second keeps where the first does not.")
-    reliability: Share | None = Field(
-        0.95, description="A unit stops when two halves of its masks agree so well; null runs all masks."
-    )
-    check: Annotated[int, Field(ge=4)] = Field(200, description="Masks of a unit between two looks at its map.")
-
-
-class ScoreCamConfig(PerturbationConfig):
-    layer: Layer = Field("layer3", description="Stage of the ResNet whose activations are the masks, a forward each.")
-
-
-class LimeConfig(PerturbationConfig):
-    samples: Annotated[int, Field(ge=2)] = Field(1000, description="Subsets of supervoxels per unit.")
-    kernel_width: Annotated[float, Field(gt=0)] = Field(
-        0.25, description="sigma of the exponential kernel of the cosine distance."
-    )
-    ridge: Annotated[float, Field(gt=0)] = Field(1.0, description="Weight of the squared weights.")
-
-
-class KernelShapConfig(PerturbationConfig):
-    samples: Annotated[int, Field(ge=2)] = Field(
-        1000, description="Subsets of supervoxels per unit; all, so exact, where they are no more."
-    )
-
-
-class RelevanceMapConfig(Section):
-    fills: Annotated[list[Literal["zero", "blur", "noise", "neighbours"]], Once] = Field(
-        ["zero", "blur", "noise", "neighbours"],
-        min_length=1,
-        description="In place of a supervoxel, averaged: as `fill`, or the mean of its neighbours.",
-    )
-    blur_mm: Millimetres = Field(10, description="Standard deviation of the Gaussian of the fill `blur`.")
-    scales: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Once] = Field(
-        [1, 0.5], min_length=1, description="Share of supervoxels left at each scale, likes merged; averaged."
-    )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is faster where the machine has it.")
-
-
-class MethodsConfig(Section):
-    gradcam: CamConfig | None = Field(CamConfig(layer="layer3"), description="null leaves the method out.")
-    layercam: CamConfig | None = Field(CamConfig(layer="layer1"), description="null leaves the method out.")
-    occlusion: OcclusionConfig | None = Field(None, description="null leaves the method out.")
-    rise: RiseConfig | None = Field(None, description="null leaves the method out.")
-    scorecam: ScoreCamConfig | None = Field(None, description="null leaves the method out.")
-    ablation: PerturbationConfig | None = Field(None, description="null leaves the method out.")
-    lime: LimeConfig | None = Field(None, description="null leaves the method out.")
-    kernelshap: KernelShapConfig | None = Field(None, description="null leaves the method out.")
-    relevance_map: RelevanceMapConfig | None = Field(None, description="null leaves the method out.")
 
 
 class UntrainedConfig(Section):

@@ -15,7 +15,18 @@ PACKAGE = Path(__file__).parent
 RECORD = PACKAGE.parents[1] / "schemas" / "stage_versions.json"
 
 
-PLUMBING = {"catalogue", "config", "config_data", "errors", "execution", "keys", "plan", "plan_views", "runs"}
+PLUMBING = {
+    "catalogue",
+    "config",
+    "config_data",
+    "config_maps",
+    "errors",
+    "execution",
+    "keys",
+    "plan",
+    "plan_views",
+    "runs",
+}
 """Modules of the package that decide how a stage is run, not what it computes."""
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from sklearn.metrics import average_precision_score
+from tests.contract import analytic
 from tests.maps_factory import SHAPE, network, state_of
 from torch import nn
 
@@ -54,32 +56,96 @@ def linear_case(size):
     return model, images, model.activations(images), model.head.numpy()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["2D", "3D"])
-def test_gradcam_in_closed_form(size):
-    model, images, activations, gradient = linear_case(size)
-    weights = gradient.reshape(3, -1).mean(1)
-    expected = np.maximum(np.einsum("k,nk...->n...", weights, activations), 0)[:, None]
-    maps = cam.cams(model, torch.from_numpy(images), {"gradcam": "layer"}, "cpu")
-    np.testing.assert_allclose(maps["gradcam"], expected, atol=1e-5)
-    assert (expected > 0.1).any()
+def gradcampp_weight(activation, gradient):
+    """Eq. 19 of the source as it stands, voxel by voxel."""
+    total, weight = activation.sum(), 0.0
+    for one in gradient.flat:
+        alpha = one**2 / (2 * one**2 + total * one**3)
+        weight += alpha * max(one, 0)
+    return weight
+
+
+CLOSED_FORMS = {
+    "cam": lambda a, g: sum(g[k].sum() * a[k] for k in range(3)),
+    "gradcam": lambda a, g: np.maximum(sum(g[k].mean() * a[k] for k in range(3)), 0),
+    "gradcampp": lambda a, g: np.maximum(sum(gradcampp_weight(a[k], g[k]) * a[k] for k in range(3)), 0),
+    "xgradcam": lambda a, g: np.maximum(sum((g[k] * a[k] / a[k].sum()).sum() * a[k] for k in range(3)), 0),
+    "hirescam": lambda a, g: sum(g[k] * a[k] for k in range(3)),
+    "layercam": lambda a, g: np.maximum(sum(np.maximum(g[k], 0) * a[k] for k in range(3)), 0),
+}
+"""The map (*grid) of one unit from its activations and the gradient, both (3, *grid)."""
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["2D", "3D"])
-def test_layercam_in_closed_form(size):
+@pytest.mark.parametrize("method", cam.WEIGHTINGS)
+def test_closed_form(method, size):
     model, images, activations, gradient = linear_case(size)
-    expected = np.maximum((np.maximum(gradient, 0) * activations).sum(1, keepdims=True), 0)
-    maps = cam.cams(model, torch.from_numpy(images), {"layercam": "layer"}, "cpu")
-    np.testing.assert_allclose(maps["layercam"], expected, atol=1e-5)
+    expected = np.stack([CLOSED_FORMS[method](of_unit, gradient) for of_unit in activations])
+    maps = cam.cams(model, torch.from_numpy(images), {method: "layer"}, "cpu")
+    np.testing.assert_allclose(maps[method][:, 0], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     assert (expected > 0.1).any()
 
 
-def test_gradcam_after_global_average_pooling_is_cam():
-    """With pooling, the gradient is w_k / voxels everywhere, so Grad-CAM is CAM (Zhou et al. 2016) over voxels."""
-    model, images, activations, _ = linear_case((7, 9))
-    model.head.data = torch.tensor([0.5, -2.0, 1.5]).reshape(3, 1, 1).expand(3, 7, 9) / 63
-    expected = np.maximum(0.5 * activations[:, 0] - 2 * activations[:, 1] + 1.5 * activations[:, 2], 0) / 63
-    maps = cam.cams(model, torch.from_numpy(images), {"gradcam": "layer"}, "cpu")
-    np.testing.assert_allclose(maps["gradcam"][:, 0], expected, atol=1e-6)
+@pytest.mark.parametrize("size", analytic.SIZES.values(), ids=analytic.SIZES)
+@pytest.mark.parametrize("logit", [0, 1])
+def test_cam_has_the_weights_of_the_head(logit, size):
+    model, images = analytic.voxelwise(size, nn.ReLU()), torch.from_numpy(analytic.noise(size))
+    expected = np.einsum("k,nk...->n...", model.HEAD[logit], model.layer(model.features(images)).numpy())
+    maps = cam.cams(model, images, {"cam": "layer", "gradcam": "layer", "hirescam": "layer"}, "cpu", logit)
+    np.testing.assert_allclose(maps["cam"][:, 0], expected, atol=1e-5)
+    # There the gradient is the head's weight over the number of voxels, everywhere.
+    np.testing.assert_allclose(maps["gradcam"][:, 0], np.maximum(expected, 0) / np.prod(size), atol=1e-7)
+    np.testing.assert_allclose(maps["hirescam"][:, 0], expected / np.prod(size), atol=1e-7)
+
+
+@pytest.mark.parametrize("size", analytic.SIZES.values(), ids=analytic.SIZES)
+@pytest.mark.parametrize("method", cam.WEIGHTINGS)
+def test_lesion_is_found_to_the_voxel(method, size):
+    images, lesion = analytic.lesions(size)
+    model = analytic.voxelwise(size, nn.ReLU())
+    for one, there in zip(
+        cam.cams(model, torch.from_numpy(images), {method: "layer"}, "cpu")[method], lesion, strict=True
+    ):
+        assert average_precision_score(there.ravel(), one.ravel()) >= 0.99
+
+
+@pytest.mark.parametrize("size", analytic.SIZES.values(), ids=analytic.SIZES)
+def test_mirrored_image_has_the_mirrored_map(size):
+    model, images = analytic.mirrored(size), torch.from_numpy(analytic.noise(size))
+    for layer in ("layer1", "layer2", ("layer1", "layer2")):
+        layers = dict.fromkeys(cam.WEIGHTINGS, layer)
+        maps = cam.cams(model, images, layers, "cpu")
+        for method, flipped in cam.cams(model, images.flip(2), layers, "cpu").items():
+            np.testing.assert_allclose(flipped[:, :, ::-1], maps[method], rtol=0, atol=1e-5 * np.abs(flipped).max())
+            assert np.ptp(flipped) > 0
+
+
+def test_fused_layers_in_closed_form():
+    """On lines, by NumPy: the voxelwise maximum of tanh(2 M / max M), times the larger of the two maxima."""
+    fine, coarse = np.array([[0.0, 1.0, 3.0, 2.0]]), np.array([[0.5, 0.25]])
+    places = np.clip((np.arange(4) + 0.5) / 2 - 0.5, 0, 1)
+    scaled = np.interp(places, [0, 1], np.tanh(2 * coarse[0] / 0.5))
+    expected = 3 * np.maximum(np.tanh(2 * fine[0] / 3), scaled)
+    maps = [analytic.tensor(one)[:, None] for one in (fine, coarse)]
+    np.testing.assert_allclose(cam.fuse(maps, (4,))[0, 0], expected, rtol=1e-6)
+
+
+def test_fused_layers_keep_the_ratio_of_units():
+    maps = [torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(layer)) for layer in range(2)]
+    factors = torch.tensor([1.0, 0.1, 0.0]).reshape(3, 1, 1, 1)
+    whole = cam.fuse(maps, (8, 8))
+    torch.testing.assert_close(cam.fuse([factors * one for one in maps], (8, 8)), factors * whole)
+
+
+def test_several_layers_need_one_pass():
+    model, images = analytic.mirrored((12, 16)), torch.from_numpy(analytic.noise((12, 16)))
+    layers = dict.fromkeys(cam.WEIGHTINGS, ("layer1", "layer2"))
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    maps = cam.cams(model, images, layers, "cpu")
+    assert len(passes) == 1
+    for method, fused in maps.items():
+        np.testing.assert_array_equal(cam.cams(model, images, {method: ("layer1", "layer2")}, "cpu")[method], fused)
 
 
 def test_coarse_maps_are_interpolated_linearly():
@@ -96,7 +162,7 @@ def test_coarse_maps_are_interpolated_linearly():
 
 def test_batch_size_does_not_matter(monkeypatch):
     model, images, _, _ = linear_case((7, 9))
-    layers = {"gradcam": "layer", "layercam": "layer"}
+    layers = dict.fromkeys(cam.WEIGHTINGS, "layer")
     whole = cam.cams(model, torch.from_numpy(images), layers, "cpu")
     monkeypatch.setattr(cam, "BATCH", 2)
     for name, maps in cam.cams(model, torch.from_numpy(images), layers, "cpu").items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from tests.contract import checks
 from tests.contract.checks import (
     COMMON,
     check_alone,
@@ -134,6 +136,30 @@ def global_generator(task):
     return good(task) + torch.rand(len(task.selected), 1, *SHAPE).numpy()
 
 
+def constant(task):
+    return np.ones_like(good(task))
+
+
+def normalises_by_the_batch(task):
+    copied = deepcopy(task.network).train()
+    images = torch.from_numpy(task.units.image[task.selected])
+    # Twice, as a batch of one could not be normalised.
+    return cam.cams(copied, images.repeat(2, 1, 1, 1), {"layercam": "layer1"}, "cpu")["layercam"][: len(images)]
+
+
+def changes_a_weight(task):
+    maps = good(task)
+    with torch.no_grad():
+        task.network.layer2[0].conv1.weight += 1e-6
+    return maps
+
+
+def leaves_a_gradient(task):
+    maps = good(task)
+    task.network.fc.weight.grad = torch.zeros_like(task.network.fc.weight)
+    return maps
+
+
 def leaves_a_hook(task):
     task.network.layer1.register_forward_hook(lambda *_: None)
     return good(task)
@@ -182,14 +208,19 @@ PLANTED = [
     (lambda task: good(task)[:, 0], check_form),
     (lambda task: good(task).astype(np.float64), check_form),
     (lambda task: good(explained()), check_form),
-    (lambda task: 0 * good(task), check_form),
+    (lambda task: good(task) / 0 * 0, check_form),
+    (constant, check_form),
+    (constant, check_direction),
     (contrast, check_constant_image),
     (scaled_over_the_batch, check_alone),
+    (normalises_by_the_batch, check_alone),
     (unseeded, check_repeats),
     (unseeded, check_alone),
     (global_generator, check_repeats),
     (leaves_a_hook, check_untouched),
     (leaves_a_backward_hook, check_untouched),
+    (changes_a_weight, check_untouched),
+    (leaves_a_gradient, check_untouched),
     (trains_batch_norm, check_untouched),
     (leaves_training_mode, check_untouched),
     (asks_for_gradients, check_untouched),
@@ -200,7 +231,14 @@ PLANTED = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 @pytest.mark.parametrize(("bad", "check"), PLANTED)
 def test_planted_method_is_found(bad, check):
     with pytest.raises(AssertionError):
         check(bad)
+
+
+def test_every_check_has_found_a_planted_method():
+    assert {check for _, check in PLANTED} == {
+        check for name, check in vars(checks).items() if name.startswith("check_")
+    }

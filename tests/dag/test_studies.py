@@ -68,6 +68,15 @@ def test_layers_are_named_by_architecture():
     }
 
 
+def test_several_layers_become_those_of_another_architecture():
+    changed = {
+        "maps": {"methods": {"layercam": {"layer": ["layer1", "layer3"]}}},
+        "studies": {"sneak_attack": {"architectures": ["densenet"], "methods": ["layercam"], "seeds": [0]}},
+    }
+    (run,) = sneak_attack(load(changed)).of_stage("sneak_maps")
+    assert run.params["methods"] == {"layercam": {"layer": ["features.denseblock1", "features.denseblock3"]}}
+
+
 def test_only_filters_of_masks_read_masks():
     planned = sneak_attack(Config())
     readers = {

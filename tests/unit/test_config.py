@@ -33,6 +33,22 @@ from weakseg.workflow import read_config
         ({"name": "runs"}, "config: name: runs is a folder of results/ already"),
         ({"data": {"brats": {"spacing": [0, 1, 1]}}}, "config: data.brats.spacing.0: input should be greater than 0"),
         ({"maps": {"gate": ["none", "none"]}}, "config: maps.gate: each may be named once"),
+        (
+            {"maps": {"methods": {"layercam": {"layer": "layr1"}}}},
+            "config: maps.methods.layercam.layer: 'layr1' is not possible; did you mean layer1?",
+        ),
+        (
+            {"maps": {"methods": {"layercam": {"layer": ["layer1", "layer9"]}}}},
+            "config: maps.methods.layercam.layer: 'layer9' is not possible; did you mean",
+        ),
+        (
+            {"maps": {"methods": {"layercam": {"layer": ["layer1"]}}}},
+            "config: maps.methods.layercam.layer: a list names two or more stages, each once",
+        ),
+        (
+            {"maps": {"methods": {"cam": {"layer": "layer3"}}}},
+            "config: maps.methods.cam.layer: 'layer3' is not possible; did you mean layer4?",
+        ),
         ({"data": {"brats": {"path": ""}}}, "config: data.brats.path: string should have at least 1 character"),
         ({"classifiers": {"resnet": {"training": {"learning_rate": float("inf")}}}}, "should be a finite number"),
     ],

@@ -122,7 +122,8 @@ def _methods(config: Config, study: SneakAttackConfig, architecture: str) -> dic
     for name in study.methods:
         configured = getattr(config.maps.methods, name, None)
         if configured is not None:
-            methods[name] = {"layer": layers[configured.layer]}
+            layer = configured.layer
+            methods[name] = {"layer": layers[layer] if isinstance(layer, str) else [layers[one] for one in layer]}
         elif catalogue.METHODS[name].null:
             methods[name] = {}
     return methods
