@@ -35,7 +35,7 @@ class Stage:
 PHANTOM_VERSIONS: dict[str, int] = {"brain_mri": 1, "head_ct": 1, "abdomen_ct": 1}
 """Raised whenever a phantom's bytes change; earlier results keep their key."""
 
-MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls")
+MAP_FAMILIES = ("weakseg.maps.cam", "weakseg.maps.nulls", "weakseg.maps.optimal")
 """The modules that explain; a new family joins them."""
 
 STAGES: dict[str, Stage] = {
@@ -55,6 +55,8 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(2, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(1, "weakseg.supervoxels:run"),
     "classifier": Stage(4, "weakseg.classifiers.resnet:run"),
+    # What a family has to learn before it explains: from training cases, without a label or mask.
+    "map_fit": Stage(1, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
     "maps": Stage(6, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(2, "weakseg.maps.mean_mask:run", ("mean-mask",)),
@@ -90,6 +92,8 @@ class Method:
         fidelity: ``faithful`` to the source, or ``in the manner of`` where we had to choose.
         null: it explains nothing and is there to be beaten.
         asks_network: it needs forwards; those of its family, even if it were run alone.
+        needs_supervoxels: it is given the supervoxels of what it explains.
+        fits: it learns from the fold's training cases first, in the stage ``map_fit``.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Method:
     fidelity: Literal["faithful", "in the manner of"] = "faithful"
     null: bool = False
     asks_network: bool = True
+    needs_supervoxels: bool = False
+    fits: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -106,6 +112,15 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("gradcam", "cam", "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391"),
         Method("layercam", "cam", "LayerCAM", "Jiang et al. 2021, 10.1109/TIP.2021.3089943"),
+        Method(
+            "optimal_perturbation",
+            "optimal",
+            "optimal perturbation",
+            "Rajapaksa & Khalvati 2022, 10.3389/fradi.2022.1061402",
+            "in the manner of",
+            needs_supervoxels=True,
+            fits=True,
+        ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),
         Method("intensity", "nulls", "plain intensity", "weakseg", null=True, asks_network=False),

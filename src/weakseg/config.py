@@ -52,9 +52,33 @@ class CamConfig(Section):
     layer: Layer = Field("layer3", description="Stage of the ResNet whose output is explained.")
 
 
+class FitConfig(Section):
+    epochs: Positive = Field(30, description="Most epochs; a step is some units of one training case.")
+    patience: Positive = Field(8, description="Epochs without a better loss on the validation cases.")
+    units: Positive = Field(16, description="Most units of a case in one step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-2, description="Peak of the one-cycle schedule of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="Of AdamW.")
+
+
+class OptimalConfig(Section):
+    fill: Literal["zero", "blur", "noise"] = Field(
+        "zero", description="What stands for nothing: 0 (mean of the foreground, or middle of the window), blur, noise."
+    )
+    blur_mm: Millimetres = Field(10, description="Standard deviation of the Gaussian of the fill `blur`.")
+    area: Annotated[float, Field(ge=0)] = Field(
+        5, description="Weight of the share of the foreground that is perturbed, against a drop in SD of the logit."
+    )
+    smoothness: Annotated[float, Field(ge=0)] = Field(
+        1e-3, description="Weight of the mean difference between neighbouring voxels of the perturbation."
+    )
+    width: Positive = Field(8, description="Channels of the first stage of the U-Net, doubled at each next.")
+    training: FitConfig = FitConfig()
+
+
 class MethodsConfig(Section):
     gradcam: CamConfig | None = Field(CamConfig(layer="layer3"), description="null leaves the method out.")
     layercam: CamConfig | None = Field(CamConfig(layer="layer1"), description="null leaves the method out.")
+    optimal_perturbation: OptimalConfig | None = Field(None, description="null leaves the method out.")
 
 
 class UntrainedConfig(Section):

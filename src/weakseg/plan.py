@@ -211,6 +211,13 @@ def _plan_maps(
     if stage == "mean_mask":
         params["region"] = dataset.region
         upstream["truth"] = data["truth"]
+    if any(catalogue.METHODS[method].needs_supervoxels for method in methods):
+        upstream["supervoxels"] = data["supervoxels"]
+    if any(catalogue.METHODS[method].fits for method in methods):
+        # What is learnt is the same with and without the gate.
+        learning = {key: value for key, value in params.items() if key != "gate"}
+        label = f"{name}-slice-{family}-s{seed}-f{fold}"
+        upstream["fitted"] = plan.add("map_fit", label, learning, **upstream, classifier=classifier)
     label = f"{name}-slice-{family}{_gate_suffix(gate)}-s{seed}-f{fold}"
     return plan.add(stage, label, params, **upstream, classifier=classifier)
 

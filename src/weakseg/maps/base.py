@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
@@ -25,6 +26,7 @@ from weakseg.data.views import Units, slice_units
 from weakseg.execution import Context
 from weakseg.networks import freeze, load_weights, slice_network
 from weakseg.randomness import seed_of
+from weakseg.supervoxels import read_supervoxels
 
 Methods = dict[str, dict[str, Any]]
 Maps = dict[str, NDArray]
@@ -42,6 +44,9 @@ class Explained:
         channels: names of the channels.
         seed: repetition.
         device: where networks are.
+        supervoxels: (N, *spatial) int32 of all units, 0 outside the foreground; None if no method of the family needs
+            them.
+        fitted: weights that the family learnt in the stage ``map_fit``; None if it has nothing to learn.
         forwards: units passed through a network so far; families add theirs.
     """
 
@@ -52,6 +57,8 @@ class Explained:
     channels: list[str]
     seed: int
     device: str
+    supervoxels: NDArray | None = None
+    fitted: dict[str, Tensor] | None = None
     forwards: int = 0
 
 
@@ -69,9 +76,20 @@ def run(context: Context) -> None:
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     explain = explain_of(params["methods"])
+    fitted = load_file(context.folder("fitted") / "weights.safetensors") if "fitted" in context.upstream else None
 
     def explain_units(units: Units, selected: NDArray) -> Maps:
-        explained = Explained(units, selected, trained, untrained, channels, params["seed"], context.device)
+        explained = Explained(
+            units,
+            selected,
+            trained,
+            untrained,
+            channels,
+            params["seed"],
+            context.device,
+            supervoxels_of(context, units),
+            fitted,
+        )
         maps = explain(explained, params["methods"])
         context.count("forwards", explained.forwards)
         return maps
@@ -121,6 +139,14 @@ def read_networks(context: Context) -> tuple[nn.Module, nn.Module]:
     load_weights(context.folder("classifier") / "weights.safetensors", trained)
     untrained = slice_network(channels, record["params"], seed_of(context.params["seed"], "untrained"))
     return freeze(trained, context.device), freeze(untrained, context.device)
+
+
+def supervoxels_of(context: Context, units: Units) -> NDArray | None:
+    """Supervoxels (N, X, Y) int32 of the units of a case; None if the stage was given none."""
+    if "supervoxels" not in context.upstream:
+        return None
+    labels = read_supervoxels(context.folder("supervoxels"), units.case)
+    return np.moveaxis(labels[..., units.positions], 2, 0)
 
 
 class Gate:
