@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from weakseg import catalogue
-from weakseg.config import Config
+from weakseg.config import MethodsConfig
+from weakseg.config_text import load
 from weakseg.data.views import Units
 from weakseg.maps.base import Explained
+from weakseg.maps.fit import Examples
 from weakseg.networks import freeze, resnet
 from weakseg.plan import build
 from weakseg.randomness import rng
@@ -21,13 +26,17 @@ MODALITIES = ["t1", "t1ce", "t2", "flair"]
 ARCHITECTURE = {"architecture": "resnet", "blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
 SHAPE = (22, 26)
 POSITIONS = np.array([2, 3, 4, 6, 7])
+LEFT_OUT = {name: {} for name, field in MethodsConfig.model_fields.items() if field.default is None}
+"""The methods that the default configuration leaves out, turned on."""
+SHORT = {"optimal_perturbation": {"training": {"epochs": 8}}}
+"""What learns, learns for a short time here."""
 DEFAULTS = {
     name: params
-    for run in build(Config()).of_stage("maps")
+    for run in build(load({"maps": {"methods": LEFT_OUT | SHORT}})).of_stage("maps")
     if run.label.startswith("brats-")
     for name, params in run.params["methods"].items()
 }
-"""The parameters that the default configuration gives each method for brain MRI."""
+"""The parameters that each method has by default for brain MRI."""
 
 
 def network(seed=0):
@@ -53,15 +62,49 @@ def units(case="a"):
     return Units(image, foreground, POSITIONS, case, affine, (*SHAPE, 9))
 
 
+def supervoxels():
+    """Squares of 4 x 4 pixels in the foreground of the slices: (5, X, Y) int32."""
+    rows, columns = np.indices(SHAPE) // 4
+    return np.where(units().foreground, 1 + 10 * rows + columns, 0).astype(np.int32)
+
+
 def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
-    parts = {"units": units(), "network": network(), "untrained": network(1), **changes}
+    parts = {"units": units(), "network": network(), "untrained": network(1), "supervoxels": supervoxels(), **changes}
     return Explained(selected=np.array(selected), channels=MODALITIES, seed=seed, device="cpu", **parts)
 
 
 def explain_of(name):
     """The function of a method's family, for this method alone: explained -> (M, 1, X, Y)."""
-    explain = import_module(f"weakseg.maps.{catalogue.METHODS[name].family}").explain
     return lambda task: explain(task, {name: DEFAULTS[name]})[name]
+
+
+def explain(task, methods):
+    """Maps of methods of one family. One that has something to learn does so first, from the case that it explains."""
+    (family,) = {catalogue.METHODS[name].family for name in methods}
+    module = import_module(f"weakseg.maps.{family}")
+    if any(catalogue.METHODS[name].fits for name in methods):
+        task.fitted = fitted(module, task, methods)
+    return module.explain(task, methods)
+
+
+def fitted(module, task, methods):
+    """What a family learns from all units of a case; a tenth of the largest logit stands for their deviation."""
+    whole = replace(task, selected=np.arange(len(task.units.positions)), forwards=0)
+    with torch.no_grad():
+        logits = task.network(torch.from_numpy(task.units.image))
+    with TemporaryDirectory() as state:
+        examples = Examples(
+            train=[task.units.case],
+            val=[task.units.case],
+            open=lambda _case: whole,
+            network=task.network,
+            scale=0.1 * float(logits.abs().max()) or 1.0,
+            threshold=None,
+            seed=task.seed,
+            state=Path(state),
+            device="cpu",
+        )
+        return module.fit(examples, methods).network.state_dict()
 
 
 def state_of(model):

@@ -53,8 +53,8 @@ class CamConfig(Section):
 
 
 class FitConfig(Section):
-    epochs: Positive = Field(30, description="Most epochs; a step is some units of one training case.")
-    patience: Positive = Field(8, description="Epochs without a better loss on the validation cases.")
+    epochs: Positive = Field(8, description="Most epochs; a step is some units of one training case.")
+    patience: Positive = Field(4, description="Epochs without a better loss on the validation cases.")
     units: Positive = Field(16, description="Most units of a case in one step.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-2, description="Peak of the one-cycle schedule of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="Of AdamW.")
