@@ -1,3 +1,23 @@
+rule map_fit:
+    input:
+        upstream,
+    output:
+        record("map_fit"),
+    log:
+        log_of("map_fit"),
+    benchmark:
+        benchmark_of("map_fit")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("map_fit")
+
+
 rule maps:
     input:
         upstream,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from weakseg.config_maps import MethodsConfig
 from weakseg.config_text import load
 from weakseg.data.views import Units
 from weakseg.maps.base import Explained
+from weakseg.maps.fit import Examples
 from weakseg.networks import freeze, resnet
 from weakseg.plan import build
 from weakseg.randomness import rng
@@ -27,6 +31,7 @@ SMALL = {
     "rise": {"masks": 200, "cell_mm": 6, "check": 100},
     "lime": {"samples": 200},
     "kernelshap": {"samples": 200},
+    "optimal_perturbation": {"training": {"epochs": 8}},
 }
 """Parameters for slices as small as these."""
 
@@ -82,8 +87,36 @@ def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
 
 def explain_of(name):
     """The function of a method's family, for this method alone: explained -> (M, 1, X, Y)."""
-    explain = import_module(f"weakseg.maps.{catalogue.METHODS[name].family}").explain
     return lambda task: explain(task, {name: DEFAULTS[name]})[name]
+
+
+def explain(task, methods):
+    """Maps of methods of one family. One that has something to learn does so first, from the case that it explains."""
+    (family,) = {catalogue.METHODS[name].family for name in methods}
+    module = import_module(f"weakseg.maps.{family}")
+    if any(catalogue.METHODS[name].fits for name in methods):
+        task.fitted = fitted(module, task, methods)
+    return module.explain(task, methods)
+
+
+def fitted(module, task, methods):
+    """What a family learns from all units of a case; a tenth of the largest logit stands for their deviation."""
+    whole = replace(task, selected=np.arange(len(task.units.positions)), forwards=0)
+    with torch.no_grad():
+        logits = task.network(torch.from_numpy(task.units.image))
+    with TemporaryDirectory() as state:
+        examples = Examples(
+            train=[task.units.case],
+            val=[task.units.case],
+            open=lambda _case: whole,
+            network=task.network,
+            scale=0.1 * float(logits.abs().max()) or 1.0,
+            threshold=None,
+            seed=task.seed,
+            state=Path(state),
+            device="cpu",
+        )
+        return module.fit(examples, methods).network.state_dict()
 
 
 def state_of(model):

@@ -5,10 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from weakseg import catalogue
+from weakseg.config import Config
 from weakseg.execution import execute
 from weakseg.runs import Plan, Run
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def methods_of(config: Config) -> set[str]:
+    """The methods that a configuration asks for, and all nulls."""
+    nulls = {name for name, method in catalogue.METHODS.items() if method.null}
+    return nulls | set(config.maps.methods.model_dump(exclude_none=True))
 
 
 def run_stages(plan: Plan, *stages: str) -> list[Run]:

@@ -42,6 +42,7 @@ MAP_FAMILIES = (
     "weakseg.maps.perturbation",
     "weakseg.maps.surrogate",
     "weakseg.maps.relevance",
+    "weakseg.maps.optimal",
 )
 """The modules that explain; a new family joins them."""
 
@@ -61,15 +62,17 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(3, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
-    "classifier": Stage(7, "weakseg.classifiers.resnet:run"),
-    "volume_classifier": Stage(1, "weakseg.classifiers.resnet3d:run"),
-    "maps": Stage(9, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "classifier": Stage(8, "weakseg.classifiers.resnet:run"),
+    "volume_classifier": Stage(2, "weakseg.classifiers.resnet3d:run"),
+    # What a family has to learn before it explains: from training cases, without a label or mask.
+    "map_fit": Stage(1, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
+    "maps": Stage(10, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(4, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(5, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(4, "weakseg.refinements:run"),
     "scores": Stage(7, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(5, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(6, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
@@ -77,10 +80,10 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(4, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(8, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(4, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(4, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(5, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(9, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(5, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(5, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(6, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 
@@ -104,7 +107,8 @@ class Method:
         fidelity: ``faithful`` to the source, or ``in the manner of`` where we had to choose.
         null: it explains nothing and is there to be beaten.
         asks_network: it needs forwards; those of its family, even if it were run alone.
-        needs_supervoxels: it is given the supervoxels of the case.
+        needs_supervoxels: it is given the supervoxels of what it explains.
+        fits: it learns from the fold's training cases first, in the stage ``map_fit``.
     """
 
     name: str
@@ -115,6 +119,7 @@ class Method:
     null: bool = False
     asks_network: bool = True
     needs_supervoxels: bool = False
+    fits: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -149,6 +154,15 @@ METHODS: dict[str, Method] = {
             "Rajapaksa & Khalvati 2022, 10.3389/fradi.2022.1061402",
             "in the manner of",
             needs_supervoxels=True,
+        ),
+        Method(
+            "optimal_perturbation",
+            "optimal",
+            "optimal perturbation",
+            "Rajapaksa & Khalvati 2022, 10.3389/fradi.2022.1061402",
+            "in the manner of",
+            needs_supervoxels=True,
+            fits=True,
         ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),

@@ -113,6 +113,29 @@ class SmoothGradConfig(Section):
     noise: Share = Field(0.15, description="Standard deviation of the noise, as a share of the unit's range of values.")
 
 
+class FitConfig(Section):
+    epochs: Positive = Field(8, description="Most epochs; a step is some units of one training case.")
+    patience: Positive = Field(4, description="Epochs without a better loss on the validation cases.")
+    units: Positive = Field(16, description="Most units of a case in one step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-2, description="Peak of the one-cycle schedule of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="Of AdamW.")
+
+
+class OptimalConfig(Section):
+    fill: Literal["zero", "blur", "noise"] = Field(
+        "zero", description="What stands for nothing: 0 (mean of the foreground, or middle of the window), blur, noise."
+    )
+    blur_mm: Millimetres = Field(10, description="Standard deviation of the Gaussian of the fill `blur`.")
+    area: Annotated[float, Field(ge=0)] = Field(
+        5, description="Weight of the share of the foreground that is perturbed, against a drop in SD of the logit."
+    )
+    smoothness: Annotated[float, Field(ge=0)] = Field(
+        1e-3, description="Weight of the mean difference between neighbouring voxels of the perturbation."
+    )
+    width: Positive = Field(8, description="Channels of the first stage of the U-Net, doubled at each next.")
+    training: FitConfig = FitConfig()
+
+
 class MethodsConfig(Section):
     cam: LastLayerConfig | None = Field(None, description="null leaves the method out.")
     gradcam: CamConfig | None = Field(CamConfig(layer="layer3"), description="null leaves the method out.")
@@ -129,3 +152,4 @@ class MethodsConfig(Section):
     lime: LimeConfig | None = Field(None, description="null leaves the method out.")
     kernelshap: KernelShapConfig | None = Field(None, description="null leaves the method out.")
     relevance_map: RelevanceMapConfig | None = Field(None, description="null leaves the method out.")
+    optimal_perturbation: OptimalConfig | None = Field(None, description="null leaves the method out.")

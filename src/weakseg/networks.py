@@ -27,7 +27,7 @@ def resnet(channels: int, params: dict[str, Any], seed: int, spatial_dims: int =
         seed: decides the initial weights, and nothing else does.
         spatial_dims: 2 or 3.
     """
-    with _initial_weights(seed):
+    with initial_weights(seed):
         return ResNet(
             block=ResNetBlock,
             layers=list(params["blocks"]),
@@ -53,7 +53,7 @@ EFFICIENTNET_B0 = [
 
 def densenet(channels: int, params: dict[str, Any], seed: int) -> DenseNet:
     """A 2D DenseNet with one logit; ``params``: layers of its four ``blocks``, ``width`` of the stem, ``growth``."""
-    with _initial_weights(seed):
+    with initial_weights(seed):
         return DenseNet(
             2, channels, 1, init_features=params["width"], growth_rate=params["growth"], block_config=params["blocks"]
         )
@@ -64,7 +64,7 @@ def efficientnet(channels: int, params: dict[str, Any], seed: int) -> EfficientN
 
     Nothing is dropped out while training: that would draw from a generator that a resumed run cannot restore.
     """
-    with _initial_weights(seed):
+    with initial_weights(seed):
         return EfficientNet(
             EFFICIENTNET_B0,
             spatial_dims=2,
@@ -91,7 +91,7 @@ def classifier_network(channels: int, params: dict[str, Any], seed: int) -> torc
 
 
 @contextmanager
-def _initial_weights(seed: int) -> Iterator[None]:
+def initial_weights(seed: int) -> Iterator[None]:
     """Weights drawn inside depend on the seed alone, and draw nothing from the generator outside."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights"))

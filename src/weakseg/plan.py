@@ -226,6 +226,11 @@ def _plan_maps(
     else:
         params["seed"] = seed
         upstream["classifier"] = classifier
+    if any(catalogue.METHODS[method].fits for method in methods):
+        # What is learnt is the same with and without the gate.
+        learning = {key: value for key, value in params.items() if key != "gate"}
+        label = f"{name}-{view.name}-{family}{repetition}-f{fold}"
+        upstream["fitted"] = plan.add("map_fit", label, learning, **upstream)
     label = f"{name}-{view.name}-{family}{view.suffix(gate)}{repetition}-f{fold}"
     return plan.add(stage, label, params, **upstream)
 

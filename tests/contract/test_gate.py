@@ -10,10 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.maps_factory import ARCHITECTURE, DEFAULTS, MODALITIES, POSITIONS, explain_of, explained, network, units
+from tests.maps_factory import (
+    ARCHITECTURE,
+    DEFAULTS,
+    MODALITIES,
+    POSITIONS,
+    explain_of,
+    explained,
+    network,
+    supervoxels,
+    units,
+)
 
 from weakseg import catalogue, nifti
-from weakseg.maps import base
+from weakseg.maps import base, optimal
 from weakseg.networks import freeze, resnet, save_weights
 
 CASES = {"a": "test", "b": "test", "c": "shift", "d": "train", "e": "val"}
@@ -24,8 +34,8 @@ PASSING = {"a": [1, 2, 3], "b": [], "c": [0, 1, 2, 3, 4], "e": [1, 2]}
 
 @pytest.fixture
 def upstream(tmp_path):
-    """Results of index, preprocess and classifier, made by hand."""
-    folders = {role: tmp_path / role for role in ("index", "preprocess", "classifier")}
+    """Results of index, preprocess, supervoxels, classifier and map_fit, made by hand."""
+    folders = {role: tmp_path / role for role in ("index", "preprocess", "supervoxels", "classifier", "fitted")}
     for folder in folders.values():
         folder.mkdir()
     columns = {"case": list(CASES), "patient": list(CASES), "grade": "HGG", "source": "phantom"}
@@ -38,6 +48,9 @@ def upstream(tmp_path):
         foreground[..., POSITIONS] = np.moveaxis(made.foreground, 0, 2)
         nifti.write(folders["preprocess"] / f"images/{case}.nii", image, made.affine)
         nifti.write(folders["preprocess"] / f"foreground/{case}.nii.gz", foreground, made.affine)
+        labels = np.zeros(made.shape, np.int32)
+        labels[..., POSITIONS] = np.moveaxis(supervoxels(), 0, 2)
+        nifti.write(folders["supervoxels"] / f"{case}.nii.gz", labels, made.affine)
     rows = [
         {"case": case, "position": position, "role": CASES[case], "label": 0, "logit": logit}
         for case, logits in LOGITS.items()
@@ -47,6 +60,8 @@ def upstream(tmp_path):
     (folders["classifier"] / "metrics.json").write_text(json.dumps({"threshold": 0.5, "roles": {}}))
     (folders["classifier"] / "run.json").write_text(json.dumps({"params": ARCHITECTURE}))
     save_weights(folders["classifier"] / "weights.safetensors", network())
+    width = DEFAULTS["optimal_perturbation"]["width"]
+    save_weights(folders["fitted"] / "weights.safetensors", optimal.FieldNetwork(4, width, 0, 2))
     return folders
 
 
@@ -54,9 +69,11 @@ def upstream(tmp_path):
 def run_maps(context, upstream):
     def run(family, gate="classifier"):
         methods = {name: DEFAULTS[name] for name in DEFAULTS if catalogue.METHODS[name].family == family}
-        params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "view": "slice"}
-        params["min_foreground_mm2"] = 10
-        running = context("maps", params, **upstream)
+        params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "view": "slice", "min_foreground_mm2": 10}
+        read = dict(upstream)
+        if not any(catalogue.METHODS[name].fits for name in methods):
+            del read["fitted"]
+        running = context("maps", params, **read)
         deterministic = torch.are_deterministic_algorithms_enabled()
         base.run(running)
         torch.use_deterministic_algorithms(deterministic)
@@ -98,7 +115,8 @@ def test_without_gate_every_unit_is_explained(run_maps, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_units_that_do_not_pass_cost_no_forwards(run_maps, monkeypatch, family):
     seen = []
-    monkeypatch.setattr(base, "freeze", lambda model, device: counted(freeze(model, device), seen))
+    for module in (base, optimal):
+        monkeypatch.setattr(module, "freeze", lambda model, device: counted(freeze(model, device), seen))
     gated = run_maps(family).counts["forwards"]
     passed = sum(seen)
     seen.clear()

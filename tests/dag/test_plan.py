@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tests.runner import REPOSITORY, snakemake
+from tests.runner import REPOSITORY, methods_of, snakemake
 
 from weakseg import catalogue, config, config_text, keys, plan
 from weakseg.errors import WeaksegError
@@ -100,9 +100,7 @@ def test_one_faithfulness_job_asks_about_all_families():
         (classifier,) = run.upstream["classifier"]
         maps = [planned.runs[key] for key in run.upstream["maps"]]
         names = {name for of_family in maps for name in of_family.params["methods"]}
-        # Not `mean_mask`: it is made of masks, not of the classifier.
-        assert names == {name for of_family in planned.of_stage("maps") for name in of_family.params["methods"]}
-        assert {"cam", "nulls"} <= {catalogue.METHODS[name].family for name in names}
+        assert names == methods_of(planned.config) - {"mean_mask"}  # it is made of masks, not of the classifier
         assert all(of_family.upstream["classifier"] == [classifier] for of_family in maps)
 
 
@@ -167,12 +165,42 @@ def test_table_of_faithfulness_is_published_with_its_values():
     assert {"faithfulness.parquet", "faithfulness.csv", "faithfulness.md"} <= published
 
 
-BLIND = ["classifier", "volume_classifier", "maps", "refinement", "supervoxels", "faithfulness", "repeatability"]
+FITTING = {"maps": {"gate": ["classifier", "none"], "methods": {"optimal_perturbation": {}}}}
+
+
+def test_what_is_learnt_is_learnt_once_for_each_classifier():
+    planned = plan.build(config_text.load(FITTING))
+    fits = [run for run in planned.of_stage("map_fit") if run.params["view"] == "slice"]
+    assert {run.label for run in fits} == {
+        f"{name}-slice-optimal-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)
+    }
+    maps = [run for run in planned.of_stage("maps") if run.params["view"] == "slice"]
+    explaining = [run for run in maps if "optimal_perturbation" in run.params["methods"]]
+    assert len(explaining) == 2 * len(fits)  # with and without the gate
+    for run in explaining:
+        (fitted,) = (planned.runs[key] for key in run.upstream["fitted"])
+        assert fitted.upstream == {role: keys for role, keys in run.upstream.items() if role != "fitted"}
+        assert set(fitted.upstream) == {"index", "preprocess", "classifier", "supervoxels"}
+        assert fitted.params["methods"] == run.params["methods"]
+    for run in maps:
+        assert ("fitted" in run.upstream) == ("supervoxels" in run.upstream) == (run in explaining)
+
+
+BLIND = [
+    "classifier",
+    "volume_classifier",
+    "map_fit",
+    "maps",
+    "refinement",
+    "supervoxels",
+    "faithfulness",
+    "repeatability",
+]
 
 
 @pytest.mark.parametrize("stage", BLIND)
 def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
-    planned = plan.build(config.Config())
+    planned = plan.build(config_text.load(FITTING))
     truth = planned.of_stage("truth")[0].key
     victim = planned.of_stage(stage)[0]
     planned.add(stage, victim.label, victim.params, **victim.upstream, masks=truth)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tests.runner import run_stages
+from tests.runner import methods_of, run_stages
 
 from weakseg import catalogue, config_text, nifti, plan
 from weakseg.config import Config
@@ -25,6 +25,7 @@ def finished(request, tmp_path_factory):
             request.param: {"phantom": {"cases": 15, "shape": SHAPES[request.param], "shift_cases": 2}},
         },
         "classifiers": {"resnet": {"training": {"epochs": 2}}},
+        "maps": {"methods": {"optimal_perturbation": {"width": 4, "training": {"epochs": 1}}}},
         "refinements": {"chains": ["threshold"]},
         "protocol": {"bootstrap": 100},
     }
@@ -38,7 +39,7 @@ def finished(request, tmp_path_factory):
 def test_every_method_is_on_the_leaderboard(finished):
     name, planned, directory = finished
     board = pd.read_csv(directory / planned.of_stage("leaderboard")[0].folder / "tables" / "leaderboard.csv")
-    assert set(board["method"]) == set(catalogue.METHODS)
+    assert set(board["method"]) == methods_of(planned.config)
     assert set(board["dataset"]) == {name}
     assert set(board["source"]) == {"phantom"}
     assert set(board["anatomy"].fillna("none")) == {"kidneys" if name == "kits" else "none"}

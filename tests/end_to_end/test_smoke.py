@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.end_to_end.conftest import SMOKE
-from tests.runner import run_stages, snakemake
+from tests.runner import methods_of, run_stages, snakemake
 
-from weakseg import catalogue, plan, runs
+from weakseg import plan, runs
 from weakseg.classifiers.learning import predict
 from weakseg.classifiers.resnet import SliceImages
 from weakseg.cli import main
@@ -46,7 +46,7 @@ def test_leaderboard_has_every_method_at_every_point(smoke):
     rows = {(row.method, row.refinement, row.operating_point) for row in board.itertuples()}
     assert rows == {
         (method, chain, point)
-        for method in catalogue.METHODS
+        for method in methods_of(config)
         for chain in config.refinements.chains
         for point in ("fixed", "label-free", "val-1", "val-3", "oracle-set")
     }

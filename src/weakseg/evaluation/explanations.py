@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from weakseg import nifti
+from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
 from weakseg.data.views import Units, slice_units
 from weakseg.evaluation.faithfulness import (
@@ -150,6 +150,9 @@ def _randomisation(
     """How alike maps of the classifier are to those of the same network with random weights, by level."""
     inside = drawn.foreground
     for methods in families.values():
+        # What was fitted to the trained classifier does not explain another one.
+        if any(catalogue.METHODS[name].fits for name in methods):
+            continue
         # Not the maps on disk: those are rounded, and a map that ignores the network is to come out as exactly 1.
         before = _explain(context, trained, untrained, methods, drawn)
         for level, network in random_again.items():

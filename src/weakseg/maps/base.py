@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
@@ -47,9 +48,10 @@ class Explained:
         channels: names of the channels.
         seed: repetition.
         device: where networks are.
-        forwards: units passed through a network so far; families add theirs.
         supervoxels: (N, *spatial) int32 of all units, 0 outside the foreground; None if no method of the family needs
             them.
+        fitted: weights that the family learnt in the stage ``map_fit``; None if it has nothing to learn.
+        forwards: units passed through a network so far; families add theirs.
     """
 
     units: Units
@@ -59,8 +61,9 @@ class Explained:
     channels: list[str]
     seed: int
     device: str
-    forwards: int = 0
     supervoxels: NDArray | None = None
+    fitted: dict[str, Tensor] | None = None
+    forwards: int = 0
 
 
 class Explain(Protocol):
@@ -79,6 +82,7 @@ def run(context: Context) -> None:
     explain = explain_of(params["methods"])
     called_low = cases_called_low(context.folder("classifier")) if params["view"] == "volume" else set()
     for_low = negated(trained)
+    fitted = load_file(context.folder("fitted") / "weights.safetensors") if "fitted" in context.upstream else None
 
     def explain_units(units: Units, selected: NDArray) -> Maps:
         network = for_low if units.case in called_low else trained
@@ -90,7 +94,8 @@ def run(context: Context) -> None:
             channels,
             params["seed"],
             context.device,
-            supervoxels=supervoxels_of(context, units),
+            supervoxels_of(context, units),
+            fitted,
         )
         maps = explain(explained, params["methods"])
         context.count("forwards", explained.forwards)

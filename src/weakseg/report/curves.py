@@ -110,7 +110,7 @@ def forwards_per_case(maps: Iterable[Path]) -> pd.DataFrame:
 
     A family shares its forwards, so each of its methods is given all of them, as it would need them alone too; methods
     that ask no network have 0. Means over seeds and folds. Backward passes, and the one forward per unit by which the
-    gate decides (the same for all), are not counted.
+    gate decides (the same for all), are not counted, nor is what a method learns before, in the stage ``map_fit``.
 
     Args:
         maps: finished runs of the stage ``maps``.

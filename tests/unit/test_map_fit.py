@@ -1,0 +1,131 @@
+"""The stage `map_fit`, on a classifier that calls some slices lesion and others not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.maps_factory import ARCHITECTURE, DEFAULTS, MODALITIES, POSITIONS, network, supervoxels, units
+
+from weakseg import nifti
+from weakseg.data.views import read_units
+from weakseg.errors import WeaksegError
+from weakseg.evaluation import explanations
+from weakseg.maps import fit, optimal
+from weakseg.networks import load_weights, save_weights
+from weakseg.randomness import rng
+
+ROLES = {"a": "train", "b": "train", "c": "val", "d": "test", "e": "shift"}
+
+
+def scan(case):
+    """Five slices of noise whose strength rises, so that the classifier tells them apart."""
+    made = units(case)
+    strength = np.linspace(0.2, 3, 5, dtype=np.float32)[:, None, None, None]
+    noise = rng(0, "scan", case).normal(size=made.image.shape).astype(np.float32)
+    return replace(made, image=noise * strength * made.foreground[:, None])
+
+
+def logits_of(case):
+    with torch.inference_mode():
+        return network()(torch.from_numpy(scan(case).image))[:, 0].numpy()
+
+
+THRESHOLD = float(np.median(np.concatenate([logits_of(case) for case in ("a", "b", "c")])))
+
+
+@pytest.fixture
+def running(context, tmp_path):
+    folders = {role: tmp_path / role for role in ("index", "preprocess", "supervoxels", "classifier")}
+    for folder in folders.values():
+        folder.mkdir()
+    table = pd.DataFrame({"case": list(ROLES), "patient": list(ROLES), "grade": "", "source": "phantom"})
+    table.assign(role_f0=list(ROLES.values())).to_csv(folders["index"] / "cases.csv", index=False)
+    (folders["preprocess"] / "run.json").write_text(json.dumps({"params": {"channels": MODALITIES}}))
+    for case in ROLES:
+        made = scan(case)
+        image, foreground, labels = (np.zeros((*lead, *made.shape), np.float32) for lead in ((4,), (), ()))
+        image[..., POSITIONS] = np.moveaxis(made.image, 0, 3)
+        foreground[..., POSITIONS] = np.moveaxis(made.foreground, 0, 2)
+        labels[..., POSITIONS] = np.moveaxis(supervoxels(), 0, 2)
+        nifti.write(folders["preprocess"] / f"images/{case}.nii", image, made.affine)
+        nifti.write(folders["preprocess"] / f"foreground/{case}.nii.gz", foreground.astype(np.uint8), made.affine)
+        nifti.write(folders["supervoxels"] / f"{case}.nii.gz", labels.astype(np.int32), made.affine)
+    (folders["classifier"] / "metrics.json").write_text(json.dumps({"threshold": THRESHOLD}))
+    (folders["classifier"] / "run.json").write_text(json.dumps({"params": ARCHITECTURE}))
+    save_weights(folders["classifier"] / "weights.safetensors", network())
+    method = {**DEFAULTS["optimal_perturbation"], "width": 4}
+    method["training"] = {**method["training"], "epochs": 2}
+    params = {
+        "methods": {"optimal_perturbation": method},
+        "seed": 0,
+        "fold": 0,
+        "view": "slice",
+        "min_foreground_mm2": 10,
+    }
+    yield context("map_fit", params, **folders)
+    torch.use_deterministic_algorithms(False)
+
+
+def test_weights_and_what_they_reached_are_written(running):
+    fit.run(running)
+    learnt = optimal.FieldNetwork(4, 4, 0, 2)
+    before = {name: tensor.clone() for name, tensor in learnt.state_dict().items()}
+    load_weights(running.out / "weights.safetensors", learnt)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in learnt.state_dict().items())
+    history = pd.read_csv(running.out / "history.csv")
+    assert list(history["epoch"]) == [0, 1]
+    metrics = json.loads((running.out / "metrics.json").read_text())
+    params = running.params["methods"]["optimal_perturbation"]
+    total = metrics["drop"] - params["area"] * metrics["area"] - params["smoothness"] * metrics["smoothness"]
+    assert history["score"].max() == pytest.approx(total)
+    assert 0 < metrics["area"] < 1
+    assert running.truth_opened == {}
+
+
+def test_slices_that_the_classifier_calls_lesion_of_training_and_validation_cases_alone(running, monkeypatch):
+    opened, seen = set(), {}
+    plain = optimal.target_of
+
+    def opening(folder, case, view):
+        opened.add(case)
+        return read_units(folder, case, view)
+
+    def spying(task, chosen, params):
+        seen.setdefault(task.units.case, set()).update(chosen)
+        return plain(task, chosen, params)
+
+    monkeypatch.setattr(fit, "read_units", opening)
+    monkeypatch.setattr(optimal, "target_of", spying)
+    fit.run(running)
+    assert opened == {"a", "b", "c"}
+    expected = {case: set(np.flatnonzero(logits_of(case) >= THRESHOLD)) for case in "abc"}
+    assert seen == expected
+    assert 0 < sum(map(len, expected.values())) < 15
+    assert running.counts["training_units"] == len(expected["a"]) + len(expected["b"])
+
+
+def test_drops_are_in_deviations_of_validation_logits(running, monkeypatch):
+    found = []
+    plain = optimal.fit
+    monkeypatch.setattr(optimal, "fit", lambda examples, methods: found.append(examples) or plain(examples, methods))
+    fit.run(running)
+    assert found[0].scale == pytest.approx(logits_of("c").std(), rel=1e-5)
+    assert found[0].threshold is None
+
+
+def test_a_classifier_that_sees_nothing_is_an_error(running):
+    (running.folder("classifier") / "metrics.json").write_text(json.dumps({"threshold": 1e6}))
+    with pytest.raises(WeaksegError, match="calls no slice of the train cases lesion"):
+        fit.run(running)
+
+
+def test_what_is_fitted_is_not_asked_about_random_weights():
+    """It would have to be fitted to each of them first."""
+    drawn = explanations.Drawn(units(), np.arange(5))
+    families = {"folder": {"optimal_perturbation": DEFAULTS["optimal_perturbation"]}}
+    assert not list(explanations._randomisation(None, network(), {"all": network(1)}, network(1), families, drawn))
