@@ -25,10 +25,10 @@ from weakseg.maps.reach import LocalNetwork, Reach
 Box = tuple[slice, ...]
 """A box of voxels: for each spatial axis a slice with start and stop."""
 
-QUANTUM = 4
+QUANTUM = 8
 """Boxes are enlarged to sizes that are multiples of this many voxels: equal sizes share a batch."""
 
-MOST = 0.6
+MOST = 0.8
 """A changed box with more than this share of a layer's output is not worth cropping."""
 
 BATCH = 32

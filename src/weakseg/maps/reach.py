@@ -85,10 +85,15 @@ class LocalNetwork:
             network: (N, C, *spatial) to (N, K), in evaluation mode; it is not changed, its parameters are shared.
 
         Raises:
-            ValueError: it is in training mode.
+            ValueError: a logit would depend on the other images of its batch, as in training mode.
         """
-        if network.training:
-            raise ValueError("the network is in training mode: call its eval() first")
+        for name, module in network.named_modules():
+            if module.training:
+                raise ValueError(f"{name or 'the network'} is in training mode: call eval() first")
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats:
+                raise ValueError(
+                    f"{name} normalises by the batch: images of one batch would change each other's logits"
+                )
         self._network = network
         self._verified = False
         try:
@@ -162,7 +167,7 @@ def _parameterless_shortcut(channels: int, planes: int, stride: int, spatial_dim
     """MONAI's shortcut of type A, strided and filled up with empty channels, in layers that can be traced."""
     pool, pad = {2: (nn.AvgPool2d, nn.ConstantPad2d), 3: (nn.AvgPool3d, nn.ConstantPad3d)}[spatial_dims]
     padding: Any = (0, 0) * spatial_dims + (0, planes - channels)
-    return nn.Sequential(pool(1, stride), pad(padding, 0))
+    return nn.Sequential(pool(1, stride), pad(padding, 0)).eval()
 
 
 def _work_out_of_place(traced: fx.GraphModule) -> None:
@@ -175,6 +180,7 @@ def _work_out_of_place(traced: fx.GraphModule) -> None:
         if getattr(module, "inplace", False) or type(module) in HANDING_ON:
             for user in [user for user in read.users if place[user] > place[node]]:
                 user.replace_input_with(read, node)
+    layer: Any
     for layer in traced.modules():
         if hasattr(layer, "inplace"):
             layer.inplace = False
@@ -207,9 +213,6 @@ def _step(traced: fx.GraphModule, node: fx.Node) -> Step | None:
 
 def _layer(module: Any) -> Step | None:
     kind = type(module)
-    of_the_batch = getattr(module, "track_running_stats", True) is False
-    if module.training or of_the_batch:
-        return None
     if kind in POINTWISE | HANDING_ON:
         return Step(module)
     if kind in PADS:
