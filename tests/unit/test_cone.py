@@ -140,6 +140,12 @@ def preactivated(net, x):
     return x + net.second(net.relu(x))
 
 
+def changed_after_reading(net, x):
+    y = net.second(x)
+    net.relu(x)
+    return x + y
+
+
 def functional_in_place(_, x):
     F.relu(x, inplace=True)
     return x
@@ -201,7 +207,16 @@ UNUSUAL = {
 BODIES = {name: Layer(layer) for name, layer in UNUSUAL.items()}
 BODIES |= {
     body.__name__: body
-    for body in (preactivated, functional_in_place, method_in_place, added_in_place, swapped, stacked, broadcast)
+    for body in (
+        preactivated,
+        changed_after_reading,
+        functional_in_place,
+        method_in_place,
+        added_in_place,
+        swapped,
+        stacked,
+        broadcast,
+    )
 }
 BODIES |= {body.__name__: body for body in (branching, asking)}
 
@@ -321,6 +336,14 @@ def test_nothing_is_left_behind():
     assert not network.training
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_an_image_outlives_a_network_that_changes_its_input():
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    image = noise(2, 43, 39)
+    before = image.clone()
+    ConeForward(LocalNetwork(freeze(network, "cpu")), image).logits(PLACES_2D, lambda _, box: 1 - image[:, *box])
+    assert torch.equal(image, before)
 
 
 def test_networks_whose_logits_depend_on_the_batch_are_refused():
