@@ -146,9 +146,10 @@ def changed_after_reading(net, x):
     return x + y
 
 
-def functional_in_place(_, x):
+def functional_in_place(net, x):
+    y = net.second(x)
     F.relu(x, inplace=True)
-    return x
+    return x + y
 
 
 def method_in_place(_, x):
@@ -188,7 +189,7 @@ def asking(_, x):
 
 UNUSUAL = {
     "reflecting": nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect"),
-    "same": nn.Conv2d(6, 6, 4, padding="same"),
+    "same": nn.Conv2d(6, 6, 3, padding="same"),
     "dilated": nn.Conv2d(6, 6, 3, padding=(3, 1), dilation=(2, 3), stride=(1, 2)),
     "grouped": nn.Conv2d(6, 6, (3, 1), groups=3, stride=3),
     "unread": nn.Conv2d(6, 6, 2, stride=5),
