@@ -358,6 +358,17 @@ class TestRelevance:
         np.testing.assert_allclose(have, drops[blocks(size)], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if catalogue.METHODS[name].needs_supervoxels])
+def test_a_slice_between_supervoxels_has_no_evidence(name):
+    """It costs its neighbours nothing."""
+    labels = explained().supervoxels.copy()
+    labels[1] = 0
+    have, expected = explain_of(name)(explained(supervoxels=labels)), explain_of(name)(explained())
+    assert not have[1].any()
+    if name != "relevance_map":  # Its coarser scale merges across slices.
+        np.testing.assert_allclose(have[[0, 2, 3, 4]], expected[[0, 2, 3, 4]], rtol=0, atol=1e-5 * expected.max())
+
+
 def test_without_supervoxels_there_is_no_map():
     with pytest.raises(ValueError, match="a: this method explains supervoxels"):
         explain_of("ablation")(explained(supervoxels=None))
