@@ -56,7 +56,9 @@ class ResNetConfig(Section):
 
 
 class VolumeTrainingConfig(TrainingConfig):
-    patience: Positive = Field(10, description="Epochs without a better validation AUC after which training stops.")
+    patience: Positive = Field(
+        10, description="Epochs without a better validation likelihood after which training stops."
+    )
     batch_size: Positive = Field(8, description="Volumes per step.")
 
 
