@@ -64,7 +64,7 @@ def kind_of(data: dict[str, dict[str, Any]]) -> Kind:
     if "labels" not in data:
         return Kind(
             title="Volume classifier",
-            sentence="A 3D ResNet that says whether a glioma is of high or of low grade. It learnt from a grade per case",
+            sentence="A 3D ResNet that says whether a glioma is of high or of low grade. It learnt from grades",
             unit="volume",
             axes="X, Y, Z) float32, the box around the foreground in RAS",
             output="high grade (HGG)",
