@@ -62,8 +62,8 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(3, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
-    "classifier": Stage(8, "weakseg.classifiers.resnet:run"),
-    "volume_classifier": Stage(2, "weakseg.classifiers.resnet3d:run"),
+    "classifier": Stage(9, "weakseg.classifiers.resnet:run"),
+    "volume_classifier": Stage(3, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or mask.
     "map_fit": Stage(1, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
     "maps": Stage(10, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
@@ -78,12 +78,12 @@ STAGES: dict[str, Stage] = {
     "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(2, "weakseg.studies.faithfulness:run"),
     "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(4, "weakseg.report.models:run"),
+    "models": Stage(5, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(9, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(5, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(5, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(6, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(10, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(6, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(6, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(7, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 

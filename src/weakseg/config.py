@@ -69,7 +69,9 @@ class ResNetConfig(ResidualNetworkConfig):
 
 
 class VolumeTrainingConfig(TrainingConfig):
-    patience: Positive = Field(10, description="Epochs without a better validation AUC after which training stops.")
+    patience: Positive = Field(
+        10, description="Epochs without a better validation likelihood after which training stops."
+    )
     batch_size: Positive = Field(8, description="Volumes per step.")
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         0, description="As that of slices; 0, for there are few steps to average."

@@ -90,10 +90,7 @@ def test_no_gate_is_planned_beside_the_gate():
 
 
 def test_one_faithfulness_job_asks_about_all_families():
-    config = read_config()
-    planned = plan.build(config)
-    switched_on = {name for name, params in config.maps.methods if params is not None}
-    nulls = {name for name, method in catalogue.METHODS.items() if method.null}
+    planned = plan.build(read_config())
     runs = planned.of_stage("faithfulness")
     assert {run.label for run in runs} == {
         f"{name}-slice-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from weakseg.evaluation.classification import auc, sensitivity_specificity, youden_threshold
+from weakseg.evaluation.classification import auc, balanced_log_likelihood, sensitivity_specificity, youden_threshold
 from weakseg.randomness import rng
 
 
@@ -72,3 +72,15 @@ def test_sensitivity_specificity_without_a_class():
     sensitivity, specificity = sensitivity_specificity([1, 2, 3], [1, 1, 1], 2.5)
     assert sensitivity == 1 / 3
     assert np.isnan(specificity)
+
+
+def test_log_likelihood_weighs_classes_the_same():
+    assert balanced_log_likelihood([0, 0, 0], [1, 0, 0]) == pytest.approx(-np.log(2))
+    logits, labels = np.array([2.0, -1.0, 0.5, 3.0]), np.array([1, 0, 0, 0])
+    probability = 1 / (1 + np.exp(-logits))
+    expected = (np.log(probability[0]) + np.log(1 - probability[1:]).mean()) / 2
+    assert balanced_log_likelihood(logits, labels) == pytest.approx(expected)
+    # The AUC of both is 1; the surer one is better, and logits beyond any exponent are finite.
+    assert balanced_log_likelihood([2, -2], [1, 0]) > balanced_log_likelihood([1, -1], [1, 0])
+    assert balanced_log_likelihood([-2000, -1], [1, 0]) == pytest.approx(-1000, rel=1e-3)
+    assert np.isnan(balanced_log_likelihood([1, 2], [1, 1]))

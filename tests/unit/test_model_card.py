@@ -85,6 +85,22 @@ def test_what_the_card_says():
     ]
 
 
+def test_a_classifier_of_volumes_tells_of_grades():
+    data = {role: facts for role, facts in DATA.items() if role != "labels"}
+    text = card({**RECORD, "label": "brats-volume-resnet3d-s1-f2"}, METRICS, data, phantom=True)
+    for part in (
+        "# Volume classifier, phantom model: brats-volume-resnet3d-s1-f2",
+        "(N, 1, X, Y, Z) float32",
+        "logit of high grade (HGG)",
+        "500 volumes, 400 of them for training",
+        "the best validation likelihood kept",
+        "| volumes | number | HGG |",
+        "spatial_dims=3)",
+    ):
+        assert part in text, part
+    assert "slice" not in text
+
+
 def test_where_when_and_how_fast_it_was_made_is_not_in_the_card():
     other, data = copy.deepcopy(RECORD) | {"seconds": 99.9, "threads": 1}, copy.deepcopy(DATA)
     data["index"]["roots"] = ["/elsewhere"]

@@ -35,7 +35,17 @@ class Images(Protocol):
         """Other views of a batch (N, C, *spatial) for training."""
 
 
-def run(context: Context, units: pd.DataFrame, images: Images, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+Score = Callable[[NDArray, pd.Series], float]
+"""How good logits (N,) are for labels (N,); higher is better."""
+
+
+def run(
+    context: Context,
+    units: pd.DataFrame,
+    images: Images,
+    plain: Callable[[pd.DataFrame], pd.DataFrame],
+    score: Score = auc,
+) -> None:
     """Train on the fold's training labels, choose the epoch and the threshold on its validation labels.
 
     Writes ``weights.safetensors``, ``predictions.csv`` (the units but for training cases, with role and logit),
@@ -46,11 +56,12 @@ def run(context: Context, units: pd.DataFrame, images: Images, plain: Callable[[
         units: one row each: ``case``, ``role``, ``label`` (1, 0, or -1 for none), and what else tells them apart.
         images: what the network is shown of a unit.
         plain: what can be said of units without learning: a column per statistic, a row per unit.
+        score: by which the epoch is chosen.
 
     Raises:
         WeaksegError: the fold's training or validation units are all of one class.
     """
-    network = fit(context, units, images)
+    network = fit(context, units, images, score)
     evaluated = units[units["role"] != "train"].copy()
     with torch.inference_mode():
         evaluated["logit"] = predict(network, images, evaluated, context.device)
@@ -60,7 +71,7 @@ def run(context: Context, units: pd.DataFrame, images: Images, plain: Callable[[
     write_json(context.out / "metrics.json", _metrics(evaluated, plain))
 
 
-def fit(context: Context, units: pd.DataFrame, images: Images) -> nn.Module:
+def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = auc) -> nn.Module:
     """Train a network on the labelled training units, choose its epoch on the validation units, and freeze it.
 
     Writes ``history.csv`` and counts the labels used.
@@ -70,6 +81,7 @@ def fit(context: Context, units: pd.DataFrame, images: Images) -> nn.Module:
             the order of units and their augmentation.
         units: as in :func:`run`.
         images: what the network is shown of a unit.
+        score: of the validation units, by which the epoch is chosen.
 
     Raises:
         WeaksegError: the fold's training or validation units are all of one class.
@@ -81,8 +93,8 @@ def fit(context: Context, units: pd.DataFrame, images: Images) -> nn.Module:
     network = classifier_network(images.channels(train_rows), params, params["seed"]).to(context.device)
     batches = TrainingBatches(images, train_rows, params)
 
-    def validation_auc(model: nn.Module) -> float:
-        return auc(predict(model, images, val_rows, context.device), val_rows["label"])
+    def validation_score(model: nn.Module) -> float:
+        return score(predict(model, images, val_rows, context.device), val_rows["label"])
 
     balance = torch.tensor((train_rows["label"] != LESION).sum() / (train_rows["label"] == LESION).sum())
     loss = nn.BCEWithLogitsLoss(pos_weight=balance.float().to(context.device))
@@ -99,7 +111,7 @@ def fit(context: Context, units: pd.DataFrame, images: Images) -> nn.Module:
         network,
         batches,
         lambda logits, labels: loss(logits[:, 0], labels),
-        validation_auc,
+        validation_score,
         schedule,
         context.state,
         context.device,

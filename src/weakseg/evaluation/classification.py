@@ -17,6 +17,18 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
     return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
+def balanced_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Mean log-probability of the true label, at most 0, both classes weighing the same; NaN if a class is missing.
+
+    It tells classifiers apart whose AUC is 1, as it may be on few cases.
+    """
+    logits, positive = np.asarray(logits, dtype=float), np.asarray(labels) == 1
+    if positive.all() or not positive.any():
+        return float("nan")
+    found = -np.logaddexp(0, np.where(positive, -logits, logits))
+    return float((found[positive].mean() + found[~positive].mean()) / 2)
+
+
 def youden_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     """The threshold t that maximises sensitivity + specificity of ``score >= t`` (Youden 1950).
 

@@ -33,17 +33,29 @@ def run(context: Context) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """How the card tells of classifiers of one view."""
+    """How the card tells of the classifiers of a view.
+
+    Attributes:
+        title, sentence: what it is.
+        unit: what it is shown; ``axes`` are those of its input after the channels.
+        output: what its logit speaks for; ``positive`` in few words.
+        label: the rule that gives a unit its label.
+        threshold: what the validation threshold means.
+        plain: the statistics that need no learning.
+        chosen_by: what the best epoch has most of.
+        spatial_dims: 2 or 3.
+    """
 
     title: str
     sentence: str
-    axes: str
     unit: str
+    axes: str
     output: str
-    label: str
     positive: str
+    label: str
     threshold: str
     plain: str
+    chosen_by: str
     spatial_dims: int
 
 
@@ -51,30 +63,32 @@ def kind_of(data: dict[str, dict[str, Any]]) -> Kind:
     """Slices where there are slice labels, volumes where there are grades alone."""
     if "labels" not in data:
         return Kind(
-            "Volume classifier",
-            "A 3D ResNet that says whether a glioma is of high or of low grade. It learnt from one grade per case",
-            "X, Y, Z) float32, the box around the foreground in RAS",
-            "volume",
-            "of high grade (HGG)",
-            "HGG or LGG, as the data set's table of cases says",
-            "HGG",
-            "the logit from which a case is called HGG",
-            "volume of the foreground, brightness",
-            3,
+            title="Volume classifier",
+            sentence="A 3D ResNet that says whether a glioma is of high or of low grade. It learnt from grades",
+            unit="volume",
+            axes="X, Y, Z) float32, the box around the foreground in RAS",
+            output="high grade (HGG)",
+            positive="HGG",
+            label="HGG or LGG, as the data set's table of cases says",
+            threshold="the logit from which a case is called HGG",
+            plain="volume of the foreground, brightness",
+            chosen_by="likelihood",
+            spatial_dims=3,
         )
-    labels = data["labels"]
+    region = data["labels"]["region"].replace("_", " ")
+    least = f"{data['labels']['min_lesion_mm2']:g} mm²"
     return Kind(
-        "Slice classifier",
-        f"A 2D ResNet that says whether an axial slice shows a lesion ({labels['region'].replace('_', ' ')}). "
-        "It learnt from slice labels",
-        "X, Y) float32, axial slices in RAS",
-        "slice",
-        '"shows a lesion"',
-        f"lesion from {labels['min_lesion_mm2']:g} mm² on, normal without any, smaller ones left out",
-        "with lesion",
-        "the logit from which a slice counts as lesion",
-        "position, area, brightness",
-        2,
+        title="Slice classifier",
+        sentence=f"A 2D ResNet that says whether an axial slice shows a lesion ({region}). It learnt from slice labels",
+        unit="slice",
+        axes="X, Y) float32, axial slices in RAS",
+        output='"shows a lesion"',
+        positive="with lesion",
+        label=f"lesion from {least} on, normal without any, smaller ones left out",
+        threshold="the logit from which a slice counts as lesion",
+        plain="position, area, brightness",
+        chosen_by="AUC",
+        spatial_dims=2,
     )
 
 
@@ -116,7 +130,7 @@ alone; weakseg turns it into segmentations by explaining it. {_origin(dataset, p
 | label | {kind.label} |
 | architecture | MONAI `ResNet`, basic blocks {params["blocks"]}, width {params["width"]}, \
 stem stride {params["stem_stride"]} |
-| training | {_training(params["training"], kind.unit)} |
+| training | {_training(params["training"], kind)} |
 | labels used | {counts["labels_used"]} {kind.unit}s, {counts["training_units"]} of them for training |
 | seed, fold | {params["seed"]}, {params["fold"]} |
 | threshold | {metrics["threshold"]!r}: {kind.threshold} (Youden's J, validation) |
@@ -179,11 +193,12 @@ def _times(lengths: list[float]) -> str:
     return " x ".join(f"{length:g}" for length in lengths)
 
 
-def _training(settings: dict[str, Any], unit: str) -> str:
+def _training(settings: dict[str, Any], kind: Kind) -> str:
+    augmented = "with" if settings["augmentation"] else "without"
     return (
         f"AdamW, one-cycle schedule up to {settings['learning_rate']:g}, weight decay {settings['weight_decay']:g}, "
-        f"{settings['batch_size']} {unit}s a step, {'with' if settings['augmentation'] else 'without'} augmentation, "
-        f"at most {settings['epochs']} epochs, the best validation AUC kept (patience {settings['patience']})"
+        f"{settings['batch_size']} {kind.unit}s a step, {augmented} augmentation, at most {settings['epochs']} epochs, "
+        f"the best validation {kind.chosen_by} kept (patience {settings['patience']})"
     )
 
 
