@@ -98,7 +98,7 @@ def test_subsets_of_supervoxels(size, logit, batch):
     units = np.repeat([0, 1, 2], [2, 5, 3])
     kept = torch.from_numpy(rng(0, "kept").random((10, 5)) < 0.5)
     fill = noise(3, 2, *size, name="fill")
-    have = masked(ours, Subsets(units, kept, labels), fill)
+    have = logits_of(ours, Subsets(units, kept, labels), fill)
     keep = torch.stack([row[labels[unit]] for row, unit in zip(kept, units, strict=True)])
     torch.testing.assert_close(have, whole(ours, keep, fill, units))
 
@@ -111,7 +111,7 @@ def test_grids_resized_as_torch_does(size, batch):
     units, values = np.repeat([0, 1, 2], [2, 1, 4]), noise(7, *grid).sigmoid()
     weights = [resizing(length, nodes) for length, nodes in zip(size, grid, strict=True)]
     fill = torch.full((1,) * (len(size) + 2), 0.5)
-    have = masked(ours, Grids(units, values, lambda _rows: weights), fill)
+    have = logits_of(ours, Grids(units, values, lambda _rows: weights), fill)
     mode = {2: "bilinear", 3: "trilinear"}[len(size)]
     keep = F.interpolate(values[:, None], size=size, mode=mode, align_corners=False)[:, 0]
     torch.testing.assert_close(have, whole(ours, keep, fill, units))
@@ -128,8 +128,8 @@ def test_masks_are_handed_back_with_their_logits():
     torch.testing.assert_close(torch.cat([keep for _, keep in parts]), kept.float()[:, labels[0]])
 
 
-def masked(ours, masks, fill):
-    return torch.cat([logits for _, _, logits in ours.masked(masks, fill, "masks")])
+def logits_of(ours, masks, fill):
+    return ours.logits(masks, fill, "masks")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=IDS)

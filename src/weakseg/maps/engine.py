@@ -141,7 +141,11 @@ class Engine:
 
     def clean(self) -> Tensor:
         """Logits (N,) of the units as they are."""
-        return torch.cat([self._logits(images) for images in self.images.split(self.batch)])
+        logits = self._results(len(self.images))
+        for start in range(0, len(logits), self.batch):
+            rows = slice(start, start + self.batch)
+            logits[rows] = self._logits(self.images[rows])
+        return logits
 
     def regions(self, regions: Iterable[Region], total: int, what: str) -> Tensor:
         """Logits (P,) of units of which one region each is replaced.
@@ -151,7 +155,7 @@ class Engine:
             total: P, for the progress bar.
             what: the bar's name.
         """
-        parts = []
+        logits, done = self._results(total), 0
         # A slot keeps the clean unit, of which only boxes are overwritten and put back: almost no memory is moved.
         slots, holds = self._buffer(min(self.batch, total)), [-1] * self.batch
         with self._bar(total, what) as bar:
@@ -163,12 +167,20 @@ class Engine:
                         holds[slot] = region.unit
                     here = slots[slot][(slice(None), *region.box)]
                     torch.where(region.inside, region.values, here, out=here)
-                parts.append(self._logits(slots[: len(some)]))
+                logits[done : done + len(some)] = self._logits(slots[: len(some)])
+                done += len(some)
                 for slot, region in enumerate(some):
                     box = (slice(None), *region.box)
                     slots[slot][box] = self.images[region.unit][box]
                 bar.update(len(some))
-        return torch.cat(parts) if parts else torch.empty(0, device=self.device)
+        return logits
+
+    def logits(self, masks: Masks, fill: Tensor, what: str) -> Tensor:
+        """Logits (P,) of all masks, as :meth:`masked` takes them."""
+        logits = self._results(len(masks.units))
+        for rows, _, batch in self.masked(masks, fill, what):
+            logits[rows] = batch
+        return logits
 
     def masked(self, masks: Masks, fill: Tensor, what: str) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Forward all masks and hand back each batch.
@@ -203,6 +215,10 @@ class Engine:
             with torch.autocast(self.device, torch.bfloat16, enabled=lower):
                 logits: Tensor = self.network(inputs)
             return logits[:, self.logit].float()
+
+    def _results(self, count: int) -> Tensor:
+        """Room for logits, made at once: small tensors between large ones would keep freed memory from use."""
+        return torch.zeros(count, device=self.device)
 
     def _buffer(self, length: int) -> Tensor:
         buffer = torch.empty(length, *self.images.shape[1:], device=self.device)

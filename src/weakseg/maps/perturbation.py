@@ -103,8 +103,7 @@ def scorecam(engine: Engine, explained: Explained, fill: Tensor, layer: str) -> 
     scaled = (flat - low) / torch.where(high > low, high - low, 1)
     resize = [resizing(length, nodes, engine.device) for length, nodes in zip(engine.size, grid, strict=True)]
     masks = Grids(np.repeat(np.arange(count), channels), scaled.reshape(-1, *grid), lambda _rows: resize)
-    logits = torch.cat([batch for _, _, batch in engine.masked(masks, fill, "Score-CAM")])
-    weights = F.softmax(logits.reshape(count, channels), dim=1)
+    weights = F.softmax(engine.logits(masks, fill, "Score-CAM").reshape(count, channels), dim=1)
     coarse = torch.einsum("nk,nk...->n...", weights, values).relu()
     maps = torch.empty(count, *engine.size, device=values.device)
     interpolate(coarse, resize, maps)

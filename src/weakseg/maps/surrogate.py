@@ -218,8 +218,8 @@ def subset_logits(engine: Engine, drawn: list[NDArray], labels: NDArray, fill: T
     device = engine.images.device
     units = np.repeat(np.arange(len(drawn)), counts)
     subsets = Subsets(units, torch.from_numpy(table).to(device), torch.from_numpy(labels).to(device))
-    logits = [batch.cpu() for _, _, batch in engine.masked(subsets, fill, what)]
-    return np.split(torch.cat(logits).double().numpy(), np.cumsum(counts)[:-1])
+    logits = engine.logits(subsets, fill, what).cpu().double().numpy()
+    return np.split(logits, np.cumsum(counts)[:-1])
 
 
 def _generators(explained: Explained, purpose: str) -> Iterator[np.random.Generator]:
