@@ -66,13 +66,13 @@ STAGES: dict[str, Stage] = {
     "volume_classifier": Stage(3, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or mask.
     "map_fit": Stage(1, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
-    "maps": Stage(10, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "maps": Stage(11, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(5, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(4, "weakseg.refinements:run"),
     "scores": Stage(7, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(6, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(7, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
@@ -80,7 +80,7 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(5, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(10, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(11, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(6, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(6, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(7, "weakseg.studies.sneak_attack.tables:run"),

@@ -10,13 +10,30 @@ from weakseg.config_data import Millimetres, Once, Positive, Section, Share
 from weakseg.errors import nearest
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+Place = Literal["brats-slice", "brats-volume", "instance-slice", "kits-slice"]
 
 
-class CamConfig(Section):
+class MethodConfig(Section):
+    where: Annotated[list[Place], Once] | None = Field(
+        None, min_length=1, description="Data sets and views that it explains; null: all."
+    )
+    seeds: Positive | None = Field(None, description="How many of `seeds`, from the first on; null: all.")
+
+    def runs_on(self, place: str, repetition: int) -> bool:
+        """Whether a data set's view is explained with the seed that stands at a place in ``seeds``."""
+        return (self.where is None or place in self.where) and (self.seeds is None or repetition < self.seeds)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What its maps depend on."""
+        return self.model_dump(exclude=set(MethodConfig.model_fields))
+
+
+class CamConfig(MethodConfig):
     layer: Layer = Field("layer3", description="Stage of the ResNet whose output is explained.")
 
 
-class PerturbationConfig(Section):
+class PerturbationConfig(MethodConfig):
     fill: Literal["zero", "blur", "noise"] = Field(
         "zero", description="Takes the place of what goes: 0 (foreground's mean, or middle of the window), blur, noise."
     )
@@ -64,7 +81,7 @@ class KernelShapConfig(PerturbationConfig):
     )
 
 
-class RelevanceMapConfig(Section):
+class RelevanceMapConfig(MethodConfig):
     fills: Annotated[list[Literal["zero", "blur", "noise", "neighbours"]], Once] = Field(
         ["zero", "blur", "noise", "neighbours"],
         min_length=1,
@@ -77,7 +94,7 @@ class RelevanceMapConfig(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is faster where the machine has it.")
 
 
-class LastLayerConfig(Section):
+class LastLayerConfig(MethodConfig):
     layer: Literal["layer4"] = Field(
         "layer4", description="CAM explains the activations whose mean the linear head sees: those of the last stage."
     )
@@ -93,13 +110,13 @@ def _one_or_several(value: Any) -> Any:
     return value
 
 
-class LayerCamConfig(Section):
+class LayerCamConfig(MethodConfig):
     layer: Annotated[Layer | list[Layer], BeforeValidator(_one_or_several)] = Field(
         "layer1", description="Stage of the ResNet whose output is explained; maps of a list of stages are fused."
     )
 
 
-class IntegratedGradientsConfig(Section):
+class IntegratedGradientsConfig(MethodConfig):
     baseline: Literal["zero", "minimum"] = Field(
         "zero",
         description="Where paths begin: 0 (mean of the foreground, or middle of the window), or each channel's "
@@ -108,7 +125,7 @@ class IntegratedGradientsConfig(Section):
     steps: Positive = Field(32, description="Points on each path (Gauss-Legendre): a forward and a backward each.")
 
 
-class SmoothGradConfig(Section):
+class SmoothGradConfig(MethodConfig):
     samples: Positive = Field(50, description="Noisy images of each unit: a forward and a backward each.")
     noise: Share = Field(0.15, description="Standard deviation of the noise, as a share of the unit's range of values.")
 
@@ -121,7 +138,7 @@ class FitConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="Of AdamW.")
 
 
-class OptimalConfig(Section):
+class OptimalConfig(MethodConfig):
     fill: Literal["zero", "blur", "noise"] = Field(
         "zero", description="What stands for nothing: 0 (mean of the foreground, or middle of the window), blur, noise."
     )
@@ -136,20 +153,30 @@ class OptimalConfig(Section):
     training: FitConfig = FitConfig()
 
 
+_OUT = "null leaves the method out."
+_BRATS: list[Place] = ["brats-slice", "brats-volume"]
+
+
 class MethodsConfig(Section):
-    cam: LastLayerConfig | None = Field(None, description="null leaves the method out.")
-    gradcam: CamConfig | None = Field(CamConfig(layer="layer3"), description="null leaves the method out.")
-    gradcampp: CamConfig | None = Field(None, description="null leaves the method out.")
-    xgradcam: CamConfig | None = Field(None, description="null leaves the method out.")
-    hirescam: CamConfig | None = Field(None, description="null leaves the method out.")
-    layercam: LayerCamConfig | None = Field(LayerCamConfig(layer="layer1"), description="null leaves the method out.")
-    integrated_gradients: IntegratedGradientsConfig | None = Field(None, description="null leaves the method out.")
-    smoothgrad: SmoothGradConfig | None = Field(None, description="null leaves the method out.")
-    occlusion: OcclusionConfig | None = Field(None, description="null leaves the method out.")
-    rise: RiseConfig | None = Field(None, description="null leaves the method out.")
-    scorecam: ScoreCamConfig | None = Field(None, description="null leaves the method out.")
-    ablation: PerturbationConfig | None = Field(None, description="null leaves the method out.")
-    lime: LimeConfig | None = Field(None, description="null leaves the method out.")
-    kernelshap: KernelShapConfig | None = Field(None, description="null leaves the method out.")
-    relevance_map: RelevanceMapConfig | None = Field(None, description="null leaves the method out.")
-    optimal_perturbation: OptimalConfig | None = Field(None, description="null leaves the method out.")
+    """By default what costs many forwards runs with few of them and one seed, and mostly on one data set."""
+
+    cam: LastLayerConfig | None = Field(LastLayerConfig(seeds=1), description=_OUT)
+    gradcam: CamConfig | None = Field(CamConfig(), description=_OUT)
+    gradcampp: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
+    xgradcam: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
+    hirescam: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
+    layercam: LayerCamConfig | None = Field(LayerCamConfig(), description=_OUT)
+    scorecam: ScoreCamConfig | None = Field(ScoreCamConfig(seeds=1), description=_OUT)
+    rise: RiseConfig | None = Field(RiseConfig(seeds=1, masks=200, check=100), description=_OUT)
+    integrated_gradients: IntegratedGradientsConfig | None = Field(
+        IntegratedGradientsConfig(where=_BRATS, seeds=1, steps=16), description=_OUT
+    )
+    smoothgrad: SmoothGradConfig | None = Field(SmoothGradConfig(where=_BRATS, seeds=1, samples=16), description=_OUT)
+    occlusion: OcclusionConfig | None = Field(OcclusionConfig(where=_BRATS, seeds=1, stride_mm=20), description=_OUT)
+    ablation: PerturbationConfig | None = Field(PerturbationConfig(where=_BRATS, seeds=1), description=_OUT)
+    lime: LimeConfig | None = Field(LimeConfig(where=_BRATS, seeds=1, samples=200), description=_OUT)
+    kernelshap: KernelShapConfig | None = Field(KernelShapConfig(where=_BRATS, seeds=1, samples=200), description=_OUT)
+    relevance_map: RelevanceMapConfig | None = Field(
+        RelevanceMapConfig(where=_BRATS, seeds=1, fills=["zero"]), description=_OUT
+    )
+    optimal_perturbation: OptimalConfig | None = Field(OptimalConfig(where=_BRATS, seeds=1), description=_OUT)

@@ -44,7 +44,7 @@ def build(config: Config) -> Plan:
             for gate in view.gates:
                 maps: dict[str, list[str]] = {}
                 blind: list[list[str]] = []
-                for family, methods in _families(config, dataset).items():
+                for family, methods in _families(config, name, dataset, view, seed).items():
                     keys = [
                         _plan_maps(plan, name, dataset, data, networks[fold], family, methods, view, gate, seed, fold)
                         for fold in folds
@@ -181,10 +181,13 @@ def plan_classifier(plan: Plan, name: str, data: dict[str, str], view: View, see
     return plan.add(view.stage, label, {**view.network, "seed": seed, "fold": fold}, **upstream)
 
 
-def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, Any]]:
-    """The methods of each family with their parameters."""
+def _families(config: Config, name: str, dataset: AnyDatasetConfig, view: View, seed: int) -> dict[str, dict[str, Any]]:
+    """The methods of each family with their parameters, of those that explain a view of a data set with a seed."""
+    repetition = config.seeds.index(seed)
     parameters: dict[str, Any] = {
-        name: method for name, method in config.maps.methods.model_dump().items() if method is not None
+        method: settings.parameters
+        for method, settings in config.maps.methods
+        if settings is not None and settings.runs_on(f"{name}-{view.name}", repetition)
     }
     parameters |= {
         "random": {},
@@ -194,8 +197,8 @@ def _families(config: Config, dataset: AnyDatasetConfig) -> dict[str, dict[str, 
         "mean_mask": {},
     }
     families: dict[str, dict[str, Any]] = {}
-    for name, method in parameters.items():
-        families.setdefault(catalogue.METHODS[name].family, {})[name] = method
+    for method, of_method in parameters.items():
+        families.setdefault(catalogue.METHODS[method].family, {})[method] = of_method
     return families
 
 
