@@ -72,7 +72,7 @@ class Volume(Units):
 
     def indices(self) -> tuple[NDArray, NDArray, NDArray]:
         x, y, z = (np.arange(axis.start, axis.stop) for axis in self.box)
-        return x[:, None, None], y[:, None], z
+        return x[None, :, None, None], y[:, None], z
 
 
 def unit_positions(foreground: NDArray, affine: NDArray, min_foreground_mm2: float) -> NDArray:
