@@ -57,33 +57,33 @@ STAGES: dict[str, Stage] = {
     ),
     # Organs come from the publisher's masks with the lesion filled in: no purpose is needed, but rows say `anatomy`.
     "anatomy": Stage(2, "weakseg.data.anatomy:run"),
-    "preprocess": Stage(4, "weakseg.data.preprocess:run"),
+    "preprocess": Stage(5, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
     "truth": Stage(2, "weakseg.data.truth:run"),
-    "labels": Stage(3, "weakseg.data.labels:run", ("labels",)),
+    "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
-    "classifier": Stage(9, "weakseg.classifiers.resnet:run"),
-    "volume_classifier": Stage(3, "weakseg.classifiers.resnet3d:run"),
+    "classifier": Stage(10, "weakseg.classifiers.resnet:run"),
+    "volume_classifier": Stage(4, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or mask.
-    "map_fit": Stage(1, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
-    "maps": Stage(11, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(2, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
+    "maps": Stage(12, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(5, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(6, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(4, "weakseg.refinements:run"),
-    "scores": Stage(7, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(8, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(7, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(8, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(2, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(6, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(2, "weakseg.studies.faithfulness:run"),
     "figures": Stage(6, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(5, "weakseg.report.models:run"),
+    "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(11, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(6, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(6, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(7, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(12, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(7, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(7, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(8, "weakseg.studies.sneak_attack.tables:run"),
 }
 """Every stage, in the order of the workflow."""
 

@@ -36,7 +36,7 @@ class VolumeViewConfig(Section):
 class ViewsConfig(Section):
     slice: SliceViewConfig = SliceViewConfig()
     volume: VolumeViewConfig | None = Field(
-        VolumeViewConfig(), description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
+        None, description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
     )
 
 

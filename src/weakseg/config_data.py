@@ -86,6 +86,11 @@ class IntensityConfig(Section):
 
 _MIN_LESION = "A slice is labelled lesion from this area on; smaller lesions leave it without a label."
 
+_SIZE = (
+    "Voxels along X, Y, Z to crop or pad to, around the foreground; foreground takes what holds that of every case; "
+    "null keeps the grid."
+)
+
 Window = tuple[float, Annotated[float, Field(gt=0)]]
 
 
@@ -104,9 +109,7 @@ class DatasetConfig(Section):
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = Field(
         None, description="Voxel size in mm to resample to; null keeps it."
     )
-    size: tuple[Positive, Positive, Positive] | None = Field(
-        None, description="Voxels along X, Y, Z to crop or pad to, around the foreground; null keeps the grid."
-    )
+    size: tuple[Positive, Positive, Positive] | Literal["foreground"] | None = Field(None, description=_SIZE)
     min_lesion_mm2: Annotated[float, Field(ge=0)] = Field(20, description=_MIN_LESION)
     max_dropped: Share = Field(0.15, description="Largest share of lesion slices that may fall below `min_lesion_mm2`.")
     supervoxels: SupervoxelConfig = SupervoxelConfig()
@@ -196,6 +199,7 @@ class KitsConfig(CTConfig):
     foreground: Literal["kidneys", "body"] = Field(
         "kidneys", description="kidneys: organ masks (labels 1 to 3) and 10 mm around; rows say so under `anatomy`."
     )
+    size: tuple[Positive, Positive, Positive] | Literal["foreground"] | None = Field("foreground", description=_SIZE)
     healthy_path: str | None = Field(
         None,
         min_length=1,

@@ -5,9 +5,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tests.runner import REPOSITORY, methods_of, snakemake
+from tests.runner import REPOSITORY, snakemake
 
-from weakseg import catalogue, config, config_text, keys, plan
+from weakseg import catalogue, config_text, keys, plan
+from weakseg.config_maps import MethodsConfig
 from weakseg.errors import WeaksegError
 from weakseg.workflow import read_config
 
@@ -16,10 +17,27 @@ def folders(planned, *stages):
     return {run.folder for run in planned.runs.values() if run.stage in stages}
 
 
-def test_default_stays_under_150_jobs():
-    """120 with slices alone; for each seed volumes add a classifier, and two of maps, of refinements and of scores."""
-    assert len(plan.build(read_config()).runs) < 150
-    assert len(plan.build(config_text.load({"views": {"volume": None}})).runs) < 120
+FEW = {name: None for name in MethodsConfig.model_fields if name not in ("gradcam", "layercam")}
+"""What leaves Grad-CAM and LayerCAM alone."""
+BOTH_VIEWS = {"views": {"volume": {}}, "maps": {"methods": FEW}}
+
+
+def test_default_stays_under_120_jobs():
+    assert len(plan.build(read_config()).runs) < 120
+
+
+def test_methods_run_where_and_as_often_as_they_say():
+    methods = FEW | {"layercam": {"seeds": 2}, "ablation": {"where": ["brats-volume"], "seeds": 1}}
+    planned = plan.build(config_text.load({"views": {"volume": {}}, "maps": {"methods": methods}}))
+    labels = {name: set() for name in ("gradcam", "layercam", "ablation")}
+    for run in planned.of_stage("maps"):
+        for name in labels.keys() & run.params["methods"].keys():
+            labels[name].add(run.label)
+            assert not {"where", "seeds"} & run.params["methods"][name].keys()
+    places = ("brats-slice", "brats-volume", "instance-slice", "kits-slice")
+    assert labels["gradcam"] == {f"{place}-cam-s{seed}-f0" for place in places for seed in (0, 1, 2)}
+    assert labels["layercam"] == {f"{place}-cam-s{seed}-f0" for place in places for seed in (0, 1)}
+    assert labels["ablation"] == {"brats-volume-surrogate-s0-f0"}
 
 
 def test_paper_grid_stays_under_2000_jobs(tmp_path, monkeypatch):
@@ -44,8 +62,9 @@ def test_another_data_seed_changes_everything():
 
 
 def test_a_parameter_changes_its_stage_and_what_follows_only():
-    one = plan.build(config.Config())
-    other = plan.build(config_text.load({"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
+    volumes = {"views": {"volume": {}}}
+    one = plan.build(config_text.load(volumes))
+    other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
     views = [*(f"{name}-slice" for name in catalogue.DATASETS), "brats-volume"]
@@ -96,16 +115,21 @@ def test_one_faithfulness_job_asks_about_all_families():
         f"{name}-slice-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)
     }
     for run in runs:
-        assert set(run.upstream) == {"index", "preprocess", "classifier", "maps"}
+        assert set(run.upstream) - {"supervoxels"} == {"index", "preprocess", "classifier", "maps"}
         (classifier,) = run.upstream["classifier"]
         maps = [planned.runs[key] for key in run.upstream["maps"]]
-        names = {name for of_family in maps for name in of_family.params["methods"]}
-        assert names == methods_of(planned.config) - {"mean_mask"}  # it is made of masks, not of the classifier
+        dataset, _, seed, _ = run.label.split("-")
+        every = [of_family.label for of_family in planned.of_stage("maps")]
+        assert sorted(of_family.label for of_family in maps) == sorted(
+            label for label in every if label.startswith(f"{dataset}-slice-") and label.endswith(f"-{seed}-f0")
+        )
         assert all(of_family.upstream["classifier"] == [classifier] for of_family in maps)
 
 
 def test_seeds_are_compared_where_there_are_several():
-    planned = plan.build(config_text.load({"seeds": [0, 1], "maps": {"gate": ["classifier", "none"]}}))
+    planned = plan.build(
+        config_text.load(BOTH_VIEWS | {"seeds": [0, 1], "maps": {"gate": ["classifier", "none"], "methods": FEW}})
+    )
     (repeated,) = (run for run in planned.of_stage("repeatability") if run.label == "all-slice-ungated")
     assert set(repeated.upstream) == {"index", "preprocess", "maps"}
     maps = [planned.runs[key] for key in repeated.upstream["maps"]]
@@ -119,7 +143,7 @@ def test_seeds_are_compared_where_there_are_several():
 
 
 def test_volumes_are_planned_for_data_sets_with_grades_alone():
-    planned = plan.build(read_config())
+    planned = plan.build(config_text.load(BOTH_VIEWS))
     classifiers = planned.of_stage("volume_classifier")
     assert [run.label for run in classifiers] == [f"brats-volume-resnet3d-s{seed}-f0" for seed in (0, 1, 2)]
     assert all(set(run.upstream) == {"index", "preprocess"} for run in classifiers)
@@ -141,18 +165,19 @@ def test_volumes_change_nothing_for_slices():
 
 
 def test_a_mean_of_masks_without_a_gate_is_the_same_for_all_seeds():
-    planned = plan.build(read_config())
+    planned = plan.build(config_text.load(BOTH_VIEWS))
     (mean,) = (run for run in planned.of_stage("mean_mask") if run.params["view"] == "volume")
     readers = [run.label for run in planned.of_stage("scores") if mean.key in run.upstream["maps"]]
     assert readers == [f"brats-volume-nulls-s{seed}" for seed in (0, 1, 2)]
 
 
 def test_supervoxels_go_to_families_that_need_them(monkeypatch):
-    before = plan.build(config.Config())
+    plain = config_text.load({"maps": {"methods": FEW}})
+    before = plan.build(plain)
     assert not any("supervoxels" in run.upstream for run in before.of_stage("maps"))
     needy = replace(catalogue.METHODS["layercam"], needs_supervoxels=True)
     monkeypatch.setitem(catalogue.METHODS, "layercam", needy)
-    after = plan.build(config.Config())
+    after = plan.build(plain)
     given = {run.label.split("-")[2] for run in after.of_stage("maps") if "supervoxels" in run.upstream}
     assert given == {"cam"}
     assert all("supervoxels" in run.upstream for run in after.of_stage("faithfulness"))
@@ -165,11 +190,11 @@ def test_table_of_faithfulness_is_published_with_its_values():
     assert {"faithfulness.parquet", "faithfulness.csv", "faithfulness.md"} <= published
 
 
-FITTING = {"maps": {"gate": ["classifier", "none"], "methods": {"optimal_perturbation": {}}}}
+FITTING = {"optimal_perturbation": {"where": None, "seeds": None}}
 
 
 def test_what_is_learnt_is_learnt_once_for_each_classifier():
-    planned = plan.build(config_text.load(FITTING))
+    planned = plan.build(config_text.load({"maps": {"gate": ["classifier", "none"], "methods": FEW | FITTING}}))
     fits = [run for run in planned.of_stage("map_fit") if run.params["view"] == "slice"]
     assert {run.label for run in fits} == {
         f"{name}-slice-optimal-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)
@@ -200,7 +225,7 @@ BLIND = [
 
 @pytest.mark.parametrize("stage", BLIND)
 def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
-    planned = plan.build(config_text.load(FITTING))
+    planned = plan.build(config_text.load({"maps": {"gate": ["classifier", "none"], "methods": FEW | FITTING}}))
     truth = planned.of_stage("truth")[0].key
     victim = planned.of_stage(stage)[0]
     planned.add(stage, victim.label, victim.params, **victim.upstream, masks=truth)

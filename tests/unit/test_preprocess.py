@@ -104,6 +104,10 @@ def test_size_crops_and_pads_around_the_foreground():
     assert np.abs(before - after).max() <= 1
 
 
+def test_common_size_holds_every_foreground_with_room():
+    assert preprocess.common_size([np.array([27, 30, 17]), np.array([10, 33, 24])]) == [40, 48, 32]
+
+
 def test_size_and_spacing_together():
     image, inside, affine = to_grid(coordinates(), AFFINE, [1.5, 1.5, 1.5], [24, 20, 20], "case")
     assert image.shape == (3, 24, 20, 20)

@@ -25,6 +25,9 @@ from weakseg.execution import Context
 MARGIN = 3
 """Voxels kept around the foreground before it is resampled; interpolation reaches one."""
 
+ROOM = 8
+"""Voxels that a size made for the foreground has to spare; it is a multiple of them."""
+
 Windows = list[tuple[float, float]]
 
 
@@ -36,12 +39,29 @@ def run(context: Context) -> None:
     files = context.record("index")["params"]["modalities"]
     (anatomy,) = context.upstream.get("anatomy", [None])
     windows, channels = context.params["windows"], context.params["channels"]
-    params = {name: context.params[name] for name in ("spacing", "size")}
+    spacing, size = context.params["spacing"], context.params["size"]
+    found: dict[str, Any] = {"kind": context.params["foreground"], "anatomy": anatomy}
+    items = [(case, [Path(paths[case][name]) for name in files]) for case in cases]
+    if size == "foreground":
+        extents = context.map_cases(partial(_extent, spacing=spacing, **found), items, "foreground")
+        size = common_size(extents)
     # By the channels' names: parameters come with their keys sorted.
-    params["windows"] = windows and [windows[name] for name in channels]
-    work = partial(_write_case, out=context.out, kind=context.params["foreground"], anatomy=anatomy, **params)
-    context.map_cases(work, [(case, [Path(paths[case][name]) for name in files]) for case in cases], "preprocess")
+    grid = {"spacing": spacing, "size": size, "windows": windows and [windows[name] for name in channels]}
+    context.map_cases(partial(_write_case, out=context.out, **found, **grid), items, "preprocess")
     context.count("cases", len(cases))
+
+
+def common_size(extents: list[NDArray]) -> list[int]:
+    """Voxels along X, Y, Z that hold every foreground, given the extent (3,) of each, with room to turn them in."""
+    return [int(-(-(largest + ROOM) // ROOM) * ROOM) for largest in np.max(extents, axis=0)]
+
+
+def _extent(item: tuple[str, list[Path]], kind: str, anatomy: Path | None, spacing: list[float] | None) -> NDArray:
+    """Extent (3,) of the foreground of a case, in voxels of its grid."""
+    _, foreground, affine = _read(item, kind, anatomy)
+    voxels = np.array([stop - start for start, stop in find.extent(foreground)])
+    # Resampling may reach one voxel further on either side.
+    return voxels if spacing is None else np.ceil(voxels * nifti.spacing_of(affine) / spacing).astype(int) + 2
 
 
 def _write_case(
@@ -53,6 +73,15 @@ def _write_case(
     size: list[int] | None,
     windows: Windows | None,
 ) -> None:
+    case, _ = item
+    image, foreground, affine = _read(item, kind, anatomy)
+    image, foreground, affine = to_grid(image, foreground, affine, spacing, size, windows, case)
+    nifti.write(image_file(out, case), image, affine)
+    nifti.write(foreground_file(out, case), foreground.astype(np.uint8), affine)
+
+
+def _read(item: tuple[str, list[Path]], kind: str, anatomy: Path | None) -> tuple[NDArray, NDArray, NDArray]:
+    """Raw image (C, X, Y, Z), its foreground and affine."""
     case, paths = item
     volumes = [nifti.read(path) for path in paths]
     affine = volumes[0][1]
@@ -61,9 +90,7 @@ def _write_case(
     foreground = _foreground(image, affine, kind, organ_file(anatomy, case) if anatomy else None)
     if not foreground.any():
         raise WeaksegError(f"{paths[0]}: no foreground ({kind}) was found in it; check orientation and units")
-    image, foreground, affine = to_grid(image, foreground, affine, spacing, size, windows, case)
-    nifti.write(image_file(out, case), image, affine)
-    nifti.write(foreground_file(out, case), foreground.astype(np.uint8), affine)
+    return image, foreground, affine
 
 
 def _foreground(image: NDArray, affine: NDArray, kind: str, organ: Path | None) -> NDArray:

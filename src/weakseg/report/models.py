@@ -179,7 +179,10 @@ def _limits(phantom: bool) -> str:
 def _preprocessing(params: dict[str, Any]) -> str:
     spacing, size, windows = params["spacing"], params["size"], params["windows"]
     grid = f"resampled to {_times(spacing)} mm" if spacing else "own voxel size"
-    grid += f", cropped or padded to {_times(size)} voxels" if size else ""
+    if size == "foreground":
+        grid += ", cropped around the foreground to what holds that of every case"
+    elif size:
+        grid += f", cropped or padded to {_times(size)} voxels"
     if windows is None:
         return f"{grid}; z-scored by case and channel inside the foreground (`{params['foreground']}`), 0 outside"
     levels = ", ".join("{} {:g}/{:g}".format(name, *windows[name]) for name in params["channels"])
