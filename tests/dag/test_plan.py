@@ -225,7 +225,7 @@ BLIND = [
 
 @pytest.mark.parametrize("stage", BLIND)
 def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
-    planned = plan.build(config_text.load({"maps": {"gate": ["classifier", "none"], "methods": FEW | FITTING}}))
+    planned = plan.build(config_text.load(BOTH_VIEWS | {"maps": {"methods": FEW | FITTING}}))
     truth = planned.of_stage("truth")[0].key
     victim = planned.of_stage(stage)[0]
     planned.add(stage, victim.label, victim.params, **victim.upstream, masks=truth)

@@ -9,7 +9,7 @@ from tests.runner import methods_of, run_stages
 
 from weakseg import catalogue, config_text, nifti, plan
 from weakseg.config import Config
-from weakseg.data.grid import preprocessed_cases, read_foreground
+from weakseg.data.grid import preprocessed_cases, read_foreground, resample
 
 SHAPES = {"instance": (48, 48, 24), "kits": (40, 32, 20)}
 
@@ -52,9 +52,10 @@ def test_channels_are_the_windows_in_their_order(finished):
     raw = json.loads((index / "images.json").read_text())
     windows = Config().datasets[name].windows
     for case in preprocessed_cases(preprocess):
-        foreground, _ = read_foreground(preprocess, case)
+        foreground, affine = read_foreground(preprocess, case)
         image = nifti.open_channels(preprocess / "images" / f"{case}.nii")
-        hu, _ = nifti.read(directory / raw[case]["ct"])
+        # Kidney CT is cut around the kidneys.
+        hu = resample(*nifti.read(directory / raw[case]["ct"]), foreground.shape, affine, "nearest")
         for channel, (level, width) in zip(image, windows.values(), strict=True):
             expected = np.clip((hu - level) / width * 8, -4, 4)
             np.testing.assert_allclose(channel, np.where(foreground, expected, 0), atol=1e-5)

@@ -21,6 +21,7 @@ from weakseg.classifiers.learning import predict
 from weakseg.classifiers.resnet import SliceImages
 from weakseg.cli import main
 from weakseg.evaluation.histogram import best_threshold, load
+from weakseg.evaluation.points import STEP
 from weakseg.execution import execute, read_record
 from weakseg.workflow import publish, read_config, verify_published
 
@@ -83,7 +84,7 @@ def test_kept_histograms_give_the_thresholds_again(planned):
         scores = pd.read_parquet(run.folder / "scores.parquet").query("operating_point == 'val-3'")
         for method, rows in scores[scores["refinement"] == "threshold"].groupby("method"):
             validation = (keys["role"] == "val") & (keys["method"] == method) & (keys["refinement"] == "threshold")
-            threshold = best_threshold([histograms[place] for place in keys.index[validation]], 10)
+            threshold = best_threshold([histograms[place] for place in keys.index[validation]], STEP)
             np.testing.assert_allclose(rows["threshold"], threshold)
 
 
