@@ -11,8 +11,9 @@ from weakseg.workflow import read_config
 
 pytestmark = pytest.mark.system
 
-LEAST_AUC = {"brats": 0.95, "instance": 0.92, "kits": 0.87}
-"""Aimed at 0.95 on each; on the CT phantoms 0.93-0.95 and 0.89-0.93 were reached (docs/explanation/phantoms.md)."""
+LEAST_AUC = {"brats": 0.95, "instance": 0.92, "kits": 0.94}
+"""Aimed at 0.95 on each. Reached were 0.98, 0.94-0.95 and 0.95-0.97 (docs/explanation/phantoms.md); another processor's
+rounding may cost some thousandths."""
 
 POINTS = ("fixed", "label-free", "val-1", "val-5", "val-10", "oracle-set")
 
