@@ -5,7 +5,6 @@ import yaml
 from tests.runner import call, commit_all
 
 from weakseg import plan
-from weakseg.workflow import read_config
 
 pytestmark = pytest.mark.system
 
@@ -31,8 +30,8 @@ def test_nothing_is_left_to_do(benchmark):
     assert "as planned" in call(benchmark, "weakseg", "verify").stdout
 
 
-def test_clone_has_every_published_file_byte_for_byte(benchmark, clone):
-    published = plan.build(read_config()).published
+def test_clone_has_every_published_file_byte_for_byte(benchmark, clone, config):
+    published = plan.build(config).published
     assert published
     for path in published:
         assert (clone / path).read_bytes() == (benchmark / path).read_bytes(), path
