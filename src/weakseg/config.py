@@ -60,7 +60,11 @@ class ResidualNetworkConfig(Section):
 class StemStrideConfig(Section):
     brats: Stride = Field(2, description="Stride of the first convolution on this data set.")
     instance: Stride = Field(2, description="Stride of the first convolution on this data set.")
-    kits: Stride = Field(1, description="1, for its smallest labelled lesions are four voxels wide on the phantom.")
+    kits: Stride = Field(
+        1,
+        description="1, for its smallest labelled lesions are four voxels wide on the phantom. The layers of map methods "
+        "then mean the next stage, which has the same reduction.",
+    )
 
 
 class ResNetConfig(ResidualNetworkConfig):

@@ -16,7 +16,7 @@ from weakseg.config import Config
 from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
-from weakseg.plan_views import View, views_of
+from weakseg.plan_views import View, layer_of, views_of
 from weakseg.runs import STATE, Plan
 
 
@@ -198,6 +198,8 @@ def _families(config: Config, name: str, dataset: AnyDatasetConfig, view: View, 
     }
     families: dict[str, dict[str, Any]] = {}
     for method, of_method in parameters.items():
+        if "layer" in of_method:
+            of_method["layer"] = layer_of(view.network, of_method["layer"])
         families.setdefault(catalogue.METHODS[method].family, {})[method] = of_method
     return families
 

@@ -57,3 +57,18 @@ def views_of(config: Config, dataset: str) -> list[View]:
         # Every case has a tumour and so a grade to explain: there is nothing for a gate to stop.
         views.append(View("volume", cutting, "volume_classifier", network, ("index",), ["none"]))
     return views
+
+
+def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]:
+    """The module of a network after the reduction that a stage of a ResNet with a stem of stride 2 has.
+
+    Args:
+        network: parameters of the classifier. With a stem of stride 1 it is the next stage; nothing follows the last.
+        layer: ``layer1`` (4-fold reduction) to ``layer4`` (32-fold), or several of them.
+    """
+    if isinstance(layer, list):
+        several = list(dict.fromkeys(str(layer_of(network, one)) for one in layer))
+        return several if len(several) > 1 else several[0]
+    names = list(catalogue.ARCHITECTURES[network["architecture"]].layers)
+    place = names.index(layer) + (network.get("stem_stride") == 1)
+    return catalogue.ARCHITECTURES[network["architecture"]].layers[names[min(place, len(names) - 1)]]

@@ -64,7 +64,7 @@ def test_another_data_seed_changes_everything():
 def test_a_parameter_changes_its_stage_and_what_follows_only():
     volumes = {"views": {"volume": {}}}
     one = plan.build(config_text.load(volumes))
-    other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer4"}}}}))
+    other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer2"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
     views = [*(f"{name}-slice" for name in catalogue.DATASETS), "brats-volume"]
@@ -106,6 +106,24 @@ def test_no_gate_is_planned_beside_the_gate():
     gates = [(run.label, run.params["gate"]) for run in both.of_stage("scores")]
     assert ("brats-slice-cam-s0", "classifier") in gates
     assert ("brats-slice-cam-ungated-s0", "none") in gates
+
+
+def test_a_layer_means_its_reduction():
+    """With a stem of stride 1, as kidney CT has by default, the next stage has the same reduction."""
+    planned = plan.build(
+        config_text.load({"maps": {"methods": FEW | {"cam": {}, "layercam": {"layer": ["layer1", "layer3"]}}}})
+    )
+    found = {run.label: run.params["methods"] for run in planned.of_stage("maps") if run.label.endswith("s0-f0")}
+    layers = {
+        name: {method: params["layer"] for method, params in found[f"{name}-slice-cam-s0-f0"].items()}
+        for name in ("brats", "kits")
+    }
+    assert layers["brats"] == {"cam": "layer4", "gradcam": "layer3", "layercam": ["layer1", "layer3"]}
+    assert layers["kits"] == {"cam": "layer4", "gradcam": "layer4", "layercam": ["layer2", "layer4"]}
+    assert found["kits-slice-nulls-s0-f0"]["untrained"] == {"layer": "layer2"}
+    last = plan.build(config_text.load({"maps": {"methods": FEW | {"layercam": {"layer": ["layer3", "layer4"]}}}}))
+    (run,) = (run for run in last.of_stage("maps") if run.label == "kits-slice-cam-s0-f0")
+    assert run.params["methods"]["layercam"] == {"layer": "layer4"}
 
 
 def test_one_faithfulness_job_asks_about_all_families():

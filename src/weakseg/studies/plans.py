@@ -9,7 +9,7 @@ from typing import Any
 
 from weakseg import catalogue, plan
 from weakseg.config import Config, SneakAttackConfig
-from weakseg.plan_views import views_of
+from weakseg.plan_views import layer_of, views_of
 from weakseg.runs import Plan
 
 FOLD = 0
@@ -61,7 +61,7 @@ def sneak_attack(config: Config) -> Plan:
     for architecture, seed in itertools.product(study.architectures, study.seeds):
         network = _network(slices.network, study, architecture)
         original = plan.plan_classifier(planned, name, data, replace(slices, network=network), seed, FOLD)
-        methods = _methods(config, study, architecture)
+        methods = _methods(config, study, network)
         explaining = {
             "methods": methods,
             "min_foreground_mm2": config.views.slice.min_foreground_mm2,
@@ -115,15 +115,13 @@ def _network(resnet: dict[str, Any], study: SneakAttackConfig, architecture: str
     return {**networks[architecture], "architecture": architecture, "training": study.training.model_dump()}
 
 
-def _methods(config: Config, study: SneakAttackConfig, architecture: str) -> dict[str, dict[str, Any]]:
-    """Parameters of the methods; the layer of a ResNet becomes the one of the same size in another architecture."""
-    layers = catalogue.ARCHITECTURES[architecture].layers
+def _methods(config: Config, study: SneakAttackConfig, network: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Parameters of the methods; the layer of a ResNet becomes the one of the same size in another network."""
     methods: dict[str, dict[str, Any]] = {}
     for name in study.methods:
         configured = getattr(config.maps.methods, name, None)
         if configured is not None:
-            layer = configured.layer
-            methods[name] = {"layer": layers[layer] if isinstance(layer, str) else [layers[one] for one in layer]}
+            methods[name] = {"layer": layer_of(network, configured.layer)}
         elif catalogue.METHODS[name].null:
             methods[name] = {}
     return methods
