@@ -62,8 +62,8 @@ class StemStrideConfig(Section):
     instance: Stride = Field(2, description="Stride of the first convolution on this data set.")
     kits: Stride = Field(
         1,
-        description="1, for its smallest labelled lesions are four voxels wide on the phantom. The layers of map "
-        "methods then mean the next stage, which has the same reduction.",
+        description="1, for its smallest labelled lesions are four voxels wide on the phantom. `layer1` and "
+        "`layer2` of map methods then mean the next stage, which has the same reduction.",
     )
 
 

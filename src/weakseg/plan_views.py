@@ -63,12 +63,15 @@ def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]
     """The module of a network after the reduction that a stage of a ResNet with a stem of stride 2 has.
 
     Args:
-        network: parameters of the classifier. With a stem of stride 1 it is the next stage; nothing follows the last.
+        network: parameters of the classifier. With a stem of stride 1 it is the next stage, but the last one only for
+            ``layer4``: right before the global average CAM, Grad-CAM, XGrad-CAM and HiResCAM are one and the same.
         layer: ``layer1`` (4-fold reduction) to ``layer4`` (32-fold), or several of them.
     """
     if isinstance(layer, list):
         several = list(dict.fromkeys(str(layer_of(network, one)) for one in layer))
         return several if len(several) > 1 else several[0]
     names = list(catalogue.ARCHITECTURES[network["architecture"]].layers)
-    place = names.index(layer) + (network.get("stem_stride") == 1)
-    return catalogue.ARCHITECTURES[network["architecture"]].layers[names[min(place, len(names) - 1)]]
+    place = names.index(layer)
+    if network.get("stem_stride") == 1 and place < len(names) - 2:
+        place += 1
+    return catalogue.ARCHITECTURES[network["architecture"]].layers[names[place]]

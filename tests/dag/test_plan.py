@@ -64,7 +64,7 @@ def test_another_data_seed_changes_everything():
 def test_a_parameter_changes_its_stage_and_what_follows_only():
     volumes = {"views": {"volume": {}}}
     one = plan.build(config_text.load(volumes))
-    other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer2"}}}}))
+    other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer1"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
     views = [*(f"{name}-slice" for name in catalogue.DATASETS), "brats-volume"]
@@ -119,11 +119,11 @@ def test_a_layer_means_its_reduction():
         for name in ("brats", "kits")
     }
     assert layers["brats"] == {"cam": "layer4", "gradcam": "layer3", "layercam": ["layer1", "layer3"]}
-    assert layers["kits"] == {"cam": "layer4", "gradcam": "layer4", "layercam": ["layer2", "layer4"]}
+    assert layers["kits"] == {"cam": "layer4", "gradcam": "layer3", "layercam": ["layer2", "layer3"]}
     assert found["kits-slice-nulls-s0-f0"]["untrained"] == {"layer": "layer2"}
-    last = plan.build(config_text.load({"maps": {"methods": FEW | {"layercam": {"layer": ["layer3", "layer4"]}}}}))
+    last = plan.build(config_text.load({"maps": {"methods": FEW | {"layercam": {"layer": ["layer2", "layer3"]}}}}))
     (run,) = (run for run in last.of_stage("maps") if run.label == "kits-slice-cam-s0-f0")
-    assert run.params["methods"]["layercam"] == {"layer": "layer4"}
+    assert run.params["methods"]["layercam"] == {"layer": "layer3"}
 
 
 def test_one_faithfulness_job_asks_about_all_families():
