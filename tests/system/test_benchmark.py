@@ -1,4 +1,4 @@
-"""What the default benchmark has to show on each data set, with two of its seeds: about twenty minutes on two cores."""
+"""What the default benchmark has to show on each data set, with two of its seeds."""
 
 import itertools
 
