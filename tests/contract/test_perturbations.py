@@ -6,92 +6,31 @@ from dataclasses import replace
 from itertools import pairwise, product
 from math import factorial
 
-import captum.attr
 import numpy as np
 import pytest
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
-from tests.maps_factory import DEFAULTS, explain_of, explained, volume
+from tests.contract.perturbing import (
+    BLOCK,
+    BY_DEFAULT,
+    CHOSEN,
+    IDS,
+    SIZES,
+    Product,
+    Reader,
+    blocks,
+    explain,
+    region_of,
+    task_of,
+)
+from tests.maps_factory import explain_of, explained
 from torch import nn
-from torchcam.methods import ScoreCAM
 
 from weakseg import catalogue
-from weakseg.maps import engine, perturbation, relevance, rise, surrogate
+from weakseg.maps import engine, perturbation, relevance, surrogate
 from weakseg.networks import freeze, resnet
 from weakseg.randomness import rng
-
-SIZES = [(24, 24), (20, 16, 12)]
-IDS = ["2D", "3D"]
-BLOCK = 4
-
-
-class Reader(nn.Module):
-    """Its logit is the sum of all that is bright in a region, and it looks nowhere else."""
-
-    def __init__(self, region):
-        super().__init__()
-        self.weight = nn.Parameter(torch.from_numpy(region.astype(np.float32)))
-
-    def forward(self, images):
-        return (images[:, 0].relu() * self.weight).flatten(1).sum(1, keepdim=True)
-
-
-class Product(nn.Module):
-    """Two regions count only together, a third one by itself."""
-
-    def __init__(self, labels):
-        super().__init__()
-        self.parts = nn.Parameter(
-            torch.from_numpy(np.stack([labels == label for label in (1, 2, 3)]).astype(np.float32))
-        )
-
-    def forward(self, images):
-        one, two, three = (images[:, None, 0] * self.parts).flatten(2).mean(2).T * 20
-        return (one * two + three)[:, None]
-
-
-def region_of(size):
-    """A block in the middle, along the blocks of :func:`blocks`."""
-    region = np.zeros(size, bool)
-    region[tuple(slice(BLOCK, 3 * BLOCK) for _ in size)] = True
-    return region
-
-
-def blocks(size):
-    """Labels of cubes of four voxels, from 1 on."""
-    grid = [length // BLOCK for length in size]
-    labels = np.arange(1, np.prod(grid) + 1).reshape(grid)
-    for axis in range(len(size)):
-        labels = labels.repeat(BLOCK, axis)
-    return labels.astype(np.int32)
-
-
-def task_of(model, size, channels=1, labels=None, image=None):
-    """A bright unit, all of it foreground: a slice in 2D, a volume in 3D."""
-    if image is None:
-        image = rng(0, "image").normal(1, 0.2, size=(channels, *size)).astype(np.float32)
-    units = volume(image, np.ones(size, bool))
-    labels = blocks(size) if labels is None else labels
-    return explained((0,), units=units, network=freeze(model, "cpu"), supervoxels=labels[None])
-
-
-BY_DEFAULT = {"fill": "zero", "blur_mm": 10.0, "precision": "fp32"}
-CHOSEN = {
-    "occlusion": (0.99, {"window_mm": BLOCK, "stride_mm": BLOCK}),
-    "rise": (0.95, {"masks": 4000, "cell_mm": BLOCK, "reliability": None}),
-    "ablation": (0.99, {}),
-    "lime": (0.95, {"samples": 1000}),
-    "kernelshap": (0.95, {"samples": 1000}),
-    "relevance_map": (0.99, {"scales": [1.0]}),
-}
-"""The AUPRC that is asked for, and parameters in voxels of 1 mm."""
-
-
-def explain(name, task, **changes):
-    family = {"occlusion": perturbation, "rise": perturbation, "scorecam": perturbation, "relevance_map": relevance}
-    return family.get(name, surrogate).explain(task, {name: {**DEFAULTS[name], **changes}})[name]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=IDS)
@@ -207,71 +146,6 @@ def test_volumes(name, precision):
     assert spearmanr(have, exact, axis=None).statistic > 0.8
 
 
-class TestRise:
-    def test_masks_of_a_pair_are_each_others_rest(self):
-        grids, shifts = rise.random_grids(rng(0, "x"), 6, (20, 30), (4, 5), 0.5, antithetic=True)
-        assert grids.shape == (6, 7, 8)
-        np.testing.assert_array_equal(grids[::2], ~grids[1::2])
-        np.testing.assert_array_equal(shifts[::2], shifts[1::2])
-
-    @pytest.mark.parametrize("antithetic", [False, True])
-    def test_cells_are_kept_with_their_probability(self, antithetic):
-        grids, shifts = rise.random_grids(rng(0, "x"), 999, (20, 30), (4, 5), 0.3, antithetic)
-        assert len(grids) == len(shifts) == 999
-        assert grids.mean() == pytest.approx(0.3, abs=0.01)
-        assert shifts.min() >= 0
-        assert shifts.max() < 1
-
-    def test_masks_are_grids_shifted_by_part_of_a_cell(self):
-        grids, shifts = rise.random_grids(rng(0, "x"), 5, (9, 7), (4, 3), 0.5, antithetic=False)
-        stream = rise.shifted_grids(np.zeros(5, int), [(grids, shifts)], (9, 7), (4, 3), torch.device("cpu"))
-        out = torch.empty(3, 9, 7)
-        stream.keep(slice(1, 4), out)
-        for mask, grid, (down, right) in zip(out.numpy(), grids[1:4], shifts[1:4], strict=True):
-            rows = [np.interp(np.arange(7) / 3 + right, np.arange(4), row) for row in grid.astype(float)]
-            columns = [np.interp(np.arange(9) / 4 + down, np.arange(4), column) for column in np.transpose(rows)]
-            np.testing.assert_allclose(mask, np.transpose(columns), atol=1e-5)
-
-    def test_is_the_mean_logit_where_a_voxel_is_kept(self):
-        """By hand: the weighted mean over all masks, less the mean."""
-        size, model = (12, 10), Reader(region_of((12, 10)))
-        task = task_of(model, size)
-        params = {"masks": 50, "cell_mm": 4, "reliability": None, "check": 20}
-        have = explain("rise", task, **params)[0, 0]
-        generator = rng(0, "rise", "v/0")
-        drawn = [rise.random_grids(generator, count, size, (4, 4), 0.5, antithetic=True) for count in (20, 20, 10)]
-        masks = torch.empty(50, *size)
-        rise.shifted_grids(np.zeros(50, int), drawn, size, (4, 4), torch.device("cpu")).keep(slice(0, 50), masks)
-        logits = model(masks[:, None] * torch.from_numpy(task.units.image))[:, 0]
-        expected = torch.tensordot(logits, masks, 1) / masks.sum(0) - logits.mean()
-        np.testing.assert_allclose(have, expected.detach(), rtol=0, atol=1e-4 * expected.detach().abs().max())
-        assert task.forwards == 51
-
-    def test_stops_when_the_map_has_converged(self):
-        size = (24, 24)
-        spent = []
-        for reliability in (0.5, 0.9, 0.97, None):
-            task = task_of(Reader(region_of(size)), size)
-            explain("rise", task, masks=3000, cell_mm=6, reliability=reliability, check=50)
-            spent.append(task.forwards - 1)
-        assert spent == sorted(spent)
-        assert spent[0] < spent[2] < spent[3] == 3000
-
-    def test_a_model_without_evidence_stops_at_once(self):
-        task = task_of(Reader(np.zeros((12, 12), bool)), (12, 12))
-        assert not explain("rise", task, cell_mm=4, masks=3000, check=50).any()
-        assert task.forwards == 51
-
-    def test_an_offset_of_the_logit_makes_no_difference(self):
-        class Higher(Reader):
-            def forward(self, images):
-                return super().forward(images) + 100
-
-        params = {"masks": 200, "cell_mm": 4, "reliability": None}
-        maps = [explain("rise", task_of(kind(region_of((12, 12))), (12, 12)), **params) for kind in (Reader, Higher)]
-        np.testing.assert_allclose(*maps, rtol=0, atol=1e-3 * np.abs(maps[0]).max())
-
-
 class TestShapley:
     """Against sums over all subsets."""
 
@@ -373,79 +247,3 @@ def test_a_slice_between_supervoxels_has_no_evidence(name):
 def test_without_supervoxels_there_is_no_map():
     with pytest.raises(ValueError, match="a: this method explains supervoxels"):
         explain_of("ablation")(explained(supervoxels=None))
-
-
-class TestPeers:
-    """The same numbers as captum and torchcam."""
-
-    SIZES = ((12, 16), (8, 12, 8))
-
-    @staticmethod
-    def task(size):
-        model = resnet(3, {"blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}, 0, len(size))
-        return task_of(model, size, image=rng(0, "image").normal(size=(3, *size)).astype(np.float32))
-
-    @staticmethod
-    def close(have, want, tolerance=1e-4):
-        np.testing.assert_allclose(have, want, rtol=0, atol=tolerance * np.abs(want).max())
-
-    @pytest.mark.parametrize("size", SIZES, ids=IDS)
-    def test_captum_ablation(self, size):
-        task = self.task(size)
-        features = torch.from_numpy(blocks(size).astype(np.int64) - 1)[None, None]
-        peer = captum.attr.FeatureAblation(lambda x: task.network(x)[:, 0])
-        want = peer.attribute(torch.from_numpy(task.units.image), feature_mask=features)[:, :1]
-        self.close(explain("ablation", task), want.numpy())
-
-    @pytest.mark.parametrize("size", SIZES, ids=IDS)
-    def test_captum_occlusion(self, size):
-        task = self.task(size)
-        peer = captum.attr.Occlusion(lambda x: task.network(x)[:, 0])
-        window, stride = (3, *[5] * len(size)), (3, *[3] * len(size))
-        want = peer.attribute(torch.from_numpy(task.units.image), window, stride)[:, :1]
-        self.close(explain("occlusion", task, window_mm=5, stride_mm=3), want.numpy())
-
-    @pytest.mark.parametrize("size", SIZES, ids=IDS)
-    def test_captum_lime_of_the_same_samples(self, size):
-        task, labels = self.task(size), blocks(size)
-        count = labels.max()
-        kept = rng(0, "lime", "v/0").random((80, count)) < 0.5
-        kept[0] = True
-        stream = iter(torch.from_numpy(kept.astype(np.float32))[:, None])
-
-        def similarity(_original, _perturbed, sample, **_options):
-            distance = 1 - torch.sqrt(sample.mean())
-            return torch.exp(-(distance**2) / 0.25**2)
-
-        peer = captum.attr.Lime(
-            lambda x: task.network(x)[:, 0],
-            interpretable_model=SkLearnRidge(alpha=1.0),
-            similarity_func=similarity,
-            perturb_func=lambda *_, **__: next(stream),
-        )
-        features = torch.from_numpy(labels.astype(np.int64) - 1)[None, None]
-        want = peer.attribute(torch.from_numpy(task.units.image), feature_mask=features, n_samples=80)[:, :1]
-        self.close(explain("lime", task, samples=80), want.numpy(), 1e-3)
-
-    def test_captum_kernelshap_of_many_samples(self):
-        """Both draw; ours is exact here, and theirs comes close with 2,000 samples."""
-        task, labels = self.task((12, 8)), blocks((12, 8))
-        torch.manual_seed(0)
-        features = torch.from_numpy(labels.astype(np.int64) - 1)[None, None]
-        peer = captum.attr.KernelShap(lambda x: task.network(x)[:, 0])
-        image = torch.from_numpy(task.units.image)
-        want = peer.attribute(image, feature_mask=features, n_samples=2000, perturbations_per_eval=50)[:, :1]
-        self.close(explain("kernelshap", task), want.numpy(), 0.1)
-
-    @pytest.mark.parametrize("size", SIZES, ids=IDS)
-    @pytest.mark.parametrize("layer", ["layer1", "layer3"])
-    def test_torchcam_scorecam(self, size, layer):
-        task = self.task(size)
-        image = torch.from_numpy(task.units.image)
-        with ScoreCAM(task.network, layer, input_shape=image.shape[1:]) as peer, torch.no_grad():
-            task.network(image)
-            (coarse,) = peer(0, normalized=False)
-        have = explain("scorecam", task, layer=layer)
-        mode = {2: "bilinear", 3: "trilinear"}[len(size)]
-        want = nn.functional.interpolate(coarse[:, None], size=size, mode=mode, align_corners=False)
-        self.close(have, want.numpy())
