@@ -5,7 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from weakseg.report.curves import Minutes, draw_budgets, draw_forwards, forwards_per_case
+from weakseg import catalogue
+from weakseg.report.curves import MARKERS, Minutes, draw_budgets, draw_forwards, forwards_per_case
 
 
 def folder(path, methods, forwards, cases, seed):
@@ -65,3 +66,7 @@ def test_figures_do_not_depend_on_the_order_of_rows(board, tmp_path):
         drawn = (tmp_path / f"as-{figure}.png").read_bytes()
         assert drawn == (tmp_path / f"reversed-{figure}.png").read_bytes()
         assert len(drawn) > 10_000
+
+
+def test_each_method_has_a_marker_of_its_own():
+    assert len(set(MARKERS)) == len(MARKERS) >= len(catalogue.METHODS)

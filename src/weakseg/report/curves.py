@@ -21,7 +21,8 @@ from weakseg.report import style
 
 COUNTED = ["dataset", "view", "gate", "method"]
 """What forwards are counted by: slices or volumes per case."""
-MARKERS = "oD^vP*Xph<"
+MARKERS = "oD^vP*Xph<>dH81234+x|_"
+"""One for each method: where refinements have the colours, nothing else tells methods apart."""
 LEAST_WIDTH = 8.2
 """Inches that legends and titles need."""
 DODGE_PT = 2.5
@@ -180,7 +181,7 @@ def _chains(board: pd.DataFrame) -> list[str]:
 def _looks(board: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Colour and marker of each method on the board, in the catalogue's order."""
     methods = [name for name in catalogue.METHODS if name in set(board["method"])]
-    looks = zip(itertools.cycle([*style.REFINEMENT_COLOURS, "#000000"]), itertools.cycle(MARKERS), strict=False)
+    looks = zip(itertools.cycle([*style.REFINEMENT_COLOURS, "#000000"]), MARKERS, strict=False)
     return dict(zip(methods, looks, strict=False))
 
 
