@@ -219,7 +219,7 @@ class SneakAttackConfig(Section):
     )
     val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
     draws: Positive = Field(20, description="val-k: random draws of those patients, whose Dice is averaged.")
-    training: TrainingConfig = TrainingConfig(epochs=8)
+    training: TrainingConfig = TrainingConfig(epochs=6)
     densenet: DenseNetConfig = DenseNetConfig()
     efficientnet: EfficientNetConfig = EfficientNetConfig()
 
