@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 SETUP := .venv/.installed
 
-.PHONY: benchmark smoke test test-system lint format schemas lock clean
+.PHONY: benchmark smoke studies test test-system lint format schemas lock clean
 
 benchmark: $(SETUP)
 	$(BIN)/snakemake --cores $(CORES)
@@ -15,6 +15,9 @@ benchmark: $(SETUP)
 
 smoke: $(SETUP)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
+
+studies: $(SETUP)
+	$(BIN)/snakemake --cores $(CORES) studies
 
 test: $(SETUP)
 	$(BIN)/python -m pytest -m "not system"

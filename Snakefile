@@ -25,3 +25,14 @@ rule all:
 rule sneak_attack:
     input:
         published("sneak_attack"),
+
+
+rule relevance_maps:
+    input:
+        published("relevance_maps"),
+
+
+rule studies:
+    input:
+        published("sneak_attack"),
+        published("relevance_maps"),

@@ -78,20 +78,42 @@ rule sneak_tables:
         command("sneak_tables")
 
 
-# A configuration that leaves the study out has no such files, and so no such rule.
-if published("sneak_attack"):
+rule relevance_tables:
+    input:
+        upstream,
+    output:
+        record("relevance_tables"),
+    log:
+        log_of("relevance_tables"),
+    benchmark:
+        benchmark_of("relevance_tables")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("relevance_tables")
 
-    rule publish_sneak_attack:
+
+# A configuration that leaves a study out has no files of it, and so no such rule.
+for study in (name for name in PLANS if name != "all" and published(name)):
+
+    rule:
+        name:
+            f"publish_{study}"
         input:
-            publishing("sneak_attack"),
+            publishing(study),
         output:
-            published("sneak_attack"),
+            published(study),
         log:
-            f"{runs.RESULTS}/logs/publish/{PLANS['sneak_attack'].config.name}-sneak_attack.log",
+            f"{runs.RESULTS}/logs/publish/{PLANS[study].config.name}-{study}.log",
         conda:
             "../envs/weakseg.yaml"
         threads: 1
         params:
-            command=publish_command("sneak_attack"),
+            command=publish_command(study),
         shell:
             "{params.command} > {log} 2>&1"

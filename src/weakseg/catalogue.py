@@ -84,6 +84,8 @@ STAGES: dict[str, Stage] = {
     "sneak_masks": Stage(7, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(7, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(8, "weakseg.studies.sneak_attack.tables:run"),
+    # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
+    "relevance_tables": Stage(1, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

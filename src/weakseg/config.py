@@ -11,85 +11,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from weakseg import catalogue
-from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, Share
+from weakseg.config_classifiers import ClassifiersConfig
+from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, ViewsConfig
 from weakseg.config_maps import Layer, MethodsConfig
+from weakseg.config_studies import StudiesConfig
 from weakseg.errors import nearest
 
-Stride = Literal[1, 2]
 Point = Literal["fixed", "label-free", "val-k", "oracle-set"]
-
-
-class SliceViewConfig(Section):
-    min_foreground_mm2: Annotated[float, Field(ge=0)] = Field(
-        1000, description="Axial slices with less foreground are no units: not trained on, map zero."
-    )
-
-
-class VolumeViewConfig(Section):
-    least_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
-        (165, 192, 144),
-        description="A case is cut to the box around its foreground, of at least this size along X, Y, Z where the "
-        "grid allows, so that the share of background is alike.",
-    )
-
-
-class ViewsConfig(Section):
-    slice: SliceViewConfig = SliceViewConfig()
-    volume: VolumeViewConfig | None = Field(
-        None, description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
-    )
-
-
-class TrainingConfig(Section):
-    epochs: Positive = Field(30, description="Most epochs.")
-    patience: Positive = Field(8, description="Epochs without a better validation AUC after which training stops.")
-    batch_size: Positive = Field(32, description="Slices per step.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak of the one-cycle schedule of AdamW.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="Of AdamW.")
-    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.99, description="Decay per step of the moving average of the weights that is kept; 0: the weights themselves."
-    )
-    augmentation: bool = Field(True, description="Flips, affine, contrast and noise on training units.")
-
-
-class ResidualNetworkConfig(Section):
-    blocks: tuple[Positive, Positive, Positive, Positive] = Field((1, 1, 1, 1), description="Basic blocks per stage.")
-    width: Positive = Field(16, description="Channels of the first stage, doubled at each next; 64 is full width.")
-
-
-class StemStrideConfig(Section):
-    brats: Stride = Field(2, description="Stride of the first convolution on this data set.")
-    instance: Stride = Field(2, description="Stride of the first convolution on this data set.")
-    kits: Stride = Field(
-        1,
-        description="1, for its smallest labelled lesions are four voxels wide on the phantom. `layer1` and "
-        "`layer2` of map methods then mean the next stage, which has the same reduction.",
-    )
-
-
-class ResNetConfig(ResidualNetworkConfig):
-    stem_stride: StemStrideConfig = StemStrideConfig()
-    training: TrainingConfig = TrainingConfig()
-
-
-class VolumeTrainingConfig(TrainingConfig):
-    patience: Positive = Field(
-        10, description="Epochs without a better validation likelihood after which training stops."
-    )
-    batch_size: Positive = Field(8, description="Volumes per step.")
-    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0, description="As that of slices; 0, for there are few steps to average."
-    )
-
-
-class ResNet3DConfig(ResidualNetworkConfig):
-    stem_stride: Stride = Field(2, description="Stride of the first convolution.")
-    training: VolumeTrainingConfig = VolumeTrainingConfig()
-
-
-class ClassifiersConfig(Section):
-    resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
-    resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
 
 
 class UntrainedConfig(Section):
@@ -179,56 +107,6 @@ class ProtocolConfig(Section):
     draws: Positive = Field(20, description="Draws of k patients that each score of `val-k` is the mean of.")
     bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="Resamples of patients behind each interval.")
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()
-
-
-class DenseNetConfig(Section):
-    blocks: tuple[Positive, Positive, Positive, Positive] = Field(
-        (2, 2, 2, 2), description="Layers of each dense block; DenseNet-121 has 6, 12, 24, 16."
-    )
-    width: Positive = Field(16, description="Channels of the stem; DenseNet-121 has 64.")
-    growth: Positive = Field(8, description="Channels that each layer adds; DenseNet-121 has 32.")
-
-
-class EfficientNetConfig(Section):
-    width: Annotated[float, Field(gt=0)] = Field(0.5, description="Channels, relative to EfficientNet-B0.")
-    depth: Annotated[float, Field(gt=0)] = Field(0.5, description="Blocks, relative to EfficientNet-B0.")
-
-
-class SneakAttackConfig(Section):
-    dataset: Literal["brats", "instance", "kits"] | None = Field(
-        None, description="Data set; null is the first that is not left out. Of its folds the first is used."
-    )
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
-        [0, 1], min_length=1, description="Repetitions of all classifiers of the study."
-    )
-    architectures: Annotated[list[Literal["resnet", "densenet", "efficientnet"]], Once] = Field(
-        ["resnet"], min_length=1, description="Classifiers; the ResNet is that of `classifiers.resnet`."
-    )
-    methods: Annotated[list[Literal["gradcam", "layercam", "random"]], Once] = Field(
-        ["gradcam", "layercam", "random"],
-        min_length=1,
-        description="Heat maps that filter images, as `maps.methods` sets or leaves them out; random is noise.",
-    )
-    keep: Annotated[float, Field(gt=0, le=0.5)] = Field(
-        0.1, description="Share of the foreground that a heat map's filter keeps in every slice."
-    )
-    thresholds: Annotated[list[Share], Once] = Field(
-        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        min_length=1,
-        description="Where heat maps are cut to segment, to 0.001; beside Otsu, val-k and the upper bound.",
-    )
-    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
-    draws: Positive = Field(20, description="val-k: random draws of those patients, whose Dice is averaged.")
-    training: TrainingConfig = TrainingConfig(epochs=6)
-    densenet: DenseNetConfig = DenseNetConfig()
-    efficientnet: EfficientNetConfig = EfficientNetConfig()
-
-
-class StudiesConfig(Section):
-    sneak_attack: SneakAttackConfig | None = Field(
-        SneakAttackConfig(),
-        description="Classifiers re-trained on filtered images: `snakemake sneak_attack`; null leaves the study out.",
-    )
 
 
 class ReportConfig(Section):

@@ -1,6 +1,6 @@
 """The part of the configuration that says which data there are and how they are brought onto their grids.
 
-Also what all its parts are made of: :class:`Section` and the ranges of values.
+Also how cases are cut into units, and what all parts of it are made of: :class:`Section` and the ranges of values.
 """
 
 from __future__ import annotations
@@ -235,3 +235,24 @@ class DataConfig(Section):
     brats: BratsConfig | None = Field(BratsConfig(), description="Glioma, multi-modal MRI; null leaves it out.")
     instance: InstanceConfig | None = Field(InstanceConfig(), description="Haemorrhage, head CT; null leaves it out.")
     kits: KitsConfig | None = Field(KitsConfig(), description="Kidney tumour, abdominal CT; null leaves it out.")
+
+
+class SliceViewConfig(Section):
+    min_foreground_mm2: Annotated[float, Field(ge=0)] = Field(
+        1000, description="Axial slices with less foreground are no units: not trained on, map zero."
+    )
+
+
+class VolumeViewConfig(Section):
+    least_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
+        (165, 192, 144),
+        description="A case is cut to the box around its foreground, of at least this size along X, Y, Z where the "
+        "grid allows, so that the share of background is alike.",
+    )
+
+
+class ViewsConfig(Section):
+    slice: SliceViewConfig = SliceViewConfig()
+    volume: VolumeViewConfig | None = Field(
+        None, description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
+    )

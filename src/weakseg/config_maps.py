@@ -10,6 +10,7 @@ from weakseg.config_data import Millimetres, Once, Positive, Section, Share
 from weakseg.errors import nearest
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+Fill = Literal["zero", "blur", "noise", "neighbours"]
 Place = Literal["brats-slice", "brats-volume", "instance-slice", "kits-slice"]
 
 
@@ -82,7 +83,7 @@ class KernelShapConfig(PerturbationConfig):
 
 
 class RelevanceMapConfig(MethodConfig):
-    fills: Annotated[list[Literal["zero", "blur", "noise", "neighbours"]], Once] = Field(
+    fills: Annotated[list[Fill], Once] = Field(
         ["zero", "blur", "noise", "neighbours"],
         min_length=1,
         description="In place of a supervoxel, averaged: as `fill`, or the mean of its neighbours.",

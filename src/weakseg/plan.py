@@ -44,9 +44,9 @@ def build(config: Config) -> Plan:
             for gate in view.gates:
                 maps: dict[str, list[str]] = {}
                 blind: list[list[str]] = []
-                for family, methods in _families(config, name, dataset, view, seed).items():
+                for family, methods in families_of(config, name, dataset, view, seed).items():
                     keys = [
-                        _plan_maps(plan, name, dataset, data, networks[fold], family, methods, view, gate, seed, fold)
+                        plan_maps(plan, name, dataset, data, networks[fold], family, methods, view, gate, seed, fold)
                         for fold in folds
                     ]
                     # All nulls are scored in one job, though the mask of means is made in a stage of its own.
@@ -54,7 +54,7 @@ def build(config: Config) -> Plan:
                     if family != "mean_mask":
                         blind.append(keys)
                 for group, keys in maps.items():
-                    scores.append(_plan_scores(plan, name, dataset, data, networks, keys, group, view, gate, seed))
+                    scores.append(plan_scores(plan, name, dataset, data, networks, keys, group, view, gate, seed))
                     if seed == config.seeds[0] and gate == view.gates[0]:
                         overlaid += keys
                 kind = f"{view.name}{view.suffix(gate)}"
@@ -181,7 +181,9 @@ def plan_classifier(plan: Plan, name: str, data: dict[str, str], view: View, see
     return plan.add(view.stage, label, {**view.network, "seed": seed, "fold": fold}, **upstream)
 
 
-def _families(config: Config, name: str, dataset: AnyDatasetConfig, view: View, seed: int) -> dict[str, dict[str, Any]]:
+def families_of(
+    config: Config, name: str, dataset: AnyDatasetConfig, view: View, seed: int
+) -> dict[str, dict[str, Any]]:
     """The methods of each family with their parameters, of those that explain a view of a data set with a seed."""
     repetition = config.seeds.index(seed)
     parameters: dict[str, Any] = {
@@ -204,7 +206,7 @@ def _families(config: Config, name: str, dataset: AnyDatasetConfig, view: View, 
     return families
 
 
-def _plan_maps(
+def plan_maps(
     plan: Plan,
     name: str,
     dataset: AnyDatasetConfig,
@@ -218,7 +220,7 @@ def _plan_maps(
     fold: int,
 ) -> str:
     stage = "mean_mask" if family == "mean_mask" else "maps"
-    params = {"methods": methods, "gate": gate, "fold": fold, **view.units}
+    params = {"methods": methods, "gate": gate, "fold": fold, "roles": view.roles, **view.units}
     upstream = {role: data[role] for role in ("index", "preprocess")}
     repetition = f"-s{seed}"
     if stage == "mean_mask":
@@ -232,15 +234,15 @@ def _plan_maps(
         params["seed"] = seed
         upstream["classifier"] = classifier
     if any(catalogue.METHODS[method].fits for method in methods):
-        # What is learnt is the same with and without the gate.
-        learning = {key: value for key, value in params.items() if key != "gate"}
+        # What is learnt is the same behind any gate, whatever is explained.
+        learning = {key: value for key, value in params.items() if key not in ("gate", "roles")}
         label = f"{name}-{view.name}-{family}{repetition}-f{fold}"
         upstream["fitted"] = plan.add("map_fit", label, learning, **upstream)
     label = f"{name}-{view.name}-{family}{view.suffix(gate)}{repetition}-f{fold}"
     return plan.add(stage, label, params, **upstream)
 
 
-def _plan_scores(
+def plan_scores(
     plan: Plan,
     name: str,
     dataset: AnyDatasetConfig,
@@ -274,6 +276,7 @@ def _plan_scores(
         "region": dataset.region,
         "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
         "seed": seed,
+        "roles": view.roles,
         "chains": {chain: _map_chain(chain) for chain in config.refinements.chains},
         "components": config.refinements.components.model_dump(),
         "operating_points": config.protocol.operating_points,

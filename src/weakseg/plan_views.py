@@ -21,6 +21,7 @@ class View:
         network: the classifier's parameters.
         labels: the stages beside ``preprocess`` from which the classifier learns.
         gates: as in ``maps.gate``.
+        roles: of the cases that are explained and scored.
     """
 
     name: str
@@ -29,6 +30,7 @@ class View:
     network: dict[str, Any]
     labels: tuple[str, ...]
     gates: Sequence[str]
+    roles: tuple[str, ...] = ("test", "val", "shift")
 
     @property
     def units(self) -> dict[str, Any]:

@@ -47,6 +47,17 @@ PUBLISHED = {
         "tables/sneak_attack_dice.md",
         "figures/sneak_attack.png",
     ),
+    "relevance_tables": (
+        "tables/relevance_maps.csv",
+        "tables/relevance_maps.md",
+        "tables/relevance_maps_differences.csv",
+        "tables/relevance_maps_differences.md",
+        "tables/relevance_maps_variants.csv",
+        "tables/relevance_maps_variants.md",
+        "tables/relevance_maps_classifiers.csv",
+        "tables/relevance_maps_classifiers.md",
+        "figures/relevance_maps.png",
+    ),
 }
 """What people look for, by the stage that makes it; `{classifier}` stands for the label of each classifier's run."""
 

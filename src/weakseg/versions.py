@@ -18,8 +18,10 @@ RECORD = PACKAGE.parents[1] / "schemas" / "stage_versions.json"
 PLUMBING = {
     "catalogue",
     "config",
+    "config_classifiers",
     "config_data",
     "config_maps",
+    "config_studies",
     "errors",
     "execution",
     "keys",

@@ -6,7 +6,8 @@ import torch
 from tests.maps_factory import state_of
 
 from weakseg import catalogue
-from weakseg.config import DenseNetConfig, EfficientNetConfig, ResNet3DConfig, ResNetConfig
+from weakseg.config_classifiers import ResNet3DConfig, ResNetConfig
+from weakseg.config_studies import DenseNetConfig, EfficientNetConfig
 from weakseg.maps.cam import WEIGHTINGS, cams
 from weakseg.networks import BUILDERS, classifier_network, freeze
 

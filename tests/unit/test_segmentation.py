@@ -104,7 +104,7 @@ def test_overlap_of_masks_apart():
 def test_both_empty_is_right():
     nothing = np.zeros(BRATS, bool)
     assert overlap(nothing, nothing) == {"dice": 1, "iou": 1, "sensitivity": 1, "precision": 1}
-    assert compare_surfaces(nothing, nothing, (1, 1, 1)) == {"hd95_mm": 0, "nsd": 1}
+    assert compare_surfaces(nothing, nothing, (1, 1, 1)) == {"hd95_mm": 0, "nsd": 1, "nsd_voxel": 1}
 
 
 def test_one_empty_is_as_wrong_as_can_be():
@@ -122,7 +122,7 @@ def test_one_empty_is_as_wrong_as_can_be():
 def test_truth_is_the_optimum(seed):
     lesion = blobs(seed)
     assert set(overlap(lesion, lesion).values()) == {1.0}
-    assert compare_surfaces(lesion, lesion, SPACING, 0.0) == {"hd95_mm": 0, "nsd": 1}
+    assert compare_surfaces(lesion, lesion, SPACING, 0.0) == {"hd95_mm": 0, "nsd": 1, "nsd_voxel": 1}
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

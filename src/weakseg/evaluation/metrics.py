@@ -40,6 +40,7 @@ SCORES: dict[str, Metric] = {
     "sensitivity": Metric("sensitivity", "higher", "0 to 1", _OVERLAP),
     "precision": Metric("precision", "higher", "0 to 1", _OVERLAP),
     "nsd": Metric("NSD at 2 mm", "higher", "0 to 1", _OVERLAP),
+    "nsd_voxel": Metric("NSD at one voxel", "higher", "0 to 1", _OVERLAP),
     "hd95_mm": Metric("HD95 (mm)", "lower", "mm, from 0", "the diagonal of the volume if the prediction is empty"),
     "volume_error_ml": Metric(
         "volume error (ml)", "zero", "ml, too much is positive", "less the lesion if it is missed"

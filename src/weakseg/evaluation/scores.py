@@ -76,7 +76,7 @@ def run(context: Context) -> None:
     labels = read_labels(context.folder("labels"))
     draws, left_out = draw_validation(cases, labels, folds, sizes, params["draws"], params["data_seed"])
     _write_left_out(context, left_out)
-    places = [*_validating(draws), *_tested(cases, folds)]
+    places = [*_validating(draws), *_tested(cases, folds, params["roles"])]
     counted = context.map_cases_resumably(partial(_count, sources=sources), places, "histograms")
     counts = dict(zip(places, counted, strict=True))
     _save(context, cases, counts)
@@ -101,10 +101,10 @@ def _validating(draws: dict[int, Draws]) -> Iterator[Place]:
             yield Place(fold, "val", case)
 
 
-def _tested(cases: pd.DataFrame, folds: list[int]) -> Iterator[Place]:
-    """All tested cases; shift cases are in the first fold."""
+def _tested(cases: pd.DataFrame, folds: list[int], roles: list[str]) -> Iterator[Place]:
+    """All cases with one of the roles but those that validate; shift cases are in the first fold."""
     for fold in folds:
-        for role in ("test", "shift") if fold == 0 else ("test",):
+        for role in (role for role in roles if role == "test" or (role == "shift" and fold == 0)):
             for case in cases.index[cases[f"role_f{fold}"] == role]:
                 yield Place(fold, role, case)
 

@@ -106,7 +106,7 @@ def run(context: Context) -> None:
 
 
 def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]) -> None:
-    """Write the maps of every case of the fold that is tested or validates, behind the gate.
+    """Write the maps of every case that has one of the ``roles`` in the fold, behind the gate.
 
     Args:
         context: of a stage with the parameters of a family of maps.
@@ -115,7 +115,7 @@ def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]
     params, preprocessed = context.params, context.folder("preprocess")
     cases = read_cases(context.folder("index"))
     # Shift cases are the same in every fold: the first fold's classifier explains them.
-    roles = ["test", "val", "shift"] if params["fold"] == 0 else ["test", "val"]
+    roles = [role for role in params["roles"] if role != "shift" or params["fold"] == 0]
     gate = Gate(context) if params["gate"] == "classifier" else None
     # Cases share one process: networks are read once, and each case fills a batch by itself.
     for case in cases[cases[f"role_f{params['fold']}"].isin(roles)]["case"]:

@@ -1,8 +1,9 @@
-"""Each method against each null, and whether it beats them all."""
+"""Methods against each other in pairs, and whether one beats every null."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,38 +19,61 @@ from weakseg.randomness import rng
 def compare_with_nulls(scores: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str, Any]]:
     """Each method against each null in the same setting: paired differences of Dice over patients.
 
-    Once with the seeds averaged (``seed`` is `all`) and once for each seed. The interval is that of the median;
-    ``effect`` is the rank-biserial correlation in [-1, 1], 1 if the method is better in every patient.
-
     Args:
         scores: of tested cases with a lesion.
         seed: data seed.
         resamples: of patients.
+
+    Yields:
+        Rows of :func:`compare` with the ``null``.
     """
     for setting, rows in scores.groupby(SETTING):
-        for repetition in ["all", *sorted(rows["seed"].unique())]:
-            chosen = rows if repetition == "all" else rows[rows["seed"] == repetition]
-            by_case = chosen.groupby(["patient", "case", "method"])["dice"].mean()
-            dice = by_case.groupby(["patient", "method"]).mean().unstack()
-            for method in (name for name in dice if not catalogue.METHODS[name].null):
-                for null in (name for name in dice if catalogue.METHODS[name].null):
-                    # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
-                    differences = np.round((dice[method] - dice[null]).to_numpy(), 12)
-                    name = "/".join([*setting, method, null, str(repetition)])
-                    generator = rng(seed, "comparison", name)
-                    low, high = bootstrap_interval(differences, generator, resamples, np.median)
-                    yield {
-                        **dict(zip(SETTING, setting, strict=True)),
-                        "method": method,
-                        "null": null,
-                        "seed": str(repetition),
-                        "n_patients": len(differences),
-                        "median_difference": float(np.median(differences)),
-                        "low": low,
-                        "high": high,
-                        "p": paired_p(differences),
-                        "effect": rank_biserial(differences),
-                    }
+        found = rows["method"].unique()
+        methods = sorted(name for name in found if not catalogue.METHODS[name].null)
+        nulls = sorted(name for name in found if catalogue.METHODS[name].null)
+        for row in compare(rows, product(methods, nulls), "/".join(setting), seed, resamples):
+            method, null = row.pop("method"), row.pop("other")
+            yield {**dict(zip(SETTING, setting, strict=True)), "method": method, "null": null, **row}
+
+
+def compare(
+    rows: pd.DataFrame, pairs: Iterable[tuple[str, str]], name: str, seed: int, resamples: int
+) -> Iterator[dict[str, Any]]:
+    """Pairs of methods in one setting: paired differences of Dice over patients, the first less the second.
+
+    Once with the seeds averaged (``seed`` is `all`) and once for each seed. The interval is that of the median;
+    ``effect`` is the rank-biserial correlation in [-1, 1], 1 if the first method is better in every patient.
+
+    Args:
+        rows: of tested cases with a lesion, one for each method, case and seed.
+        pairs: names of methods.
+        name: of the setting, from which resamples are drawn.
+        seed: data seed.
+        resamples: of patients.
+    """
+    pairs = list(pairs)
+    for repetition in ["all", *sorted(rows["seed"].unique())]:
+        chosen = rows if repetition == "all" else rows[rows["seed"] == repetition]
+        by_case = chosen.groupby(["patient", "case", "method"])["dice"].mean()
+        dice = by_case.groupby(["patient", "method"]).mean().unstack()
+        for method, other in pairs:
+            if not {method, other} <= set(dice):
+                continue
+            # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
+            differences = np.round((dice[method] - dice[other]).to_numpy(), 12)
+            generator = rng(seed, "comparison", "/".join([name, method, other, str(repetition)]))
+            low, high = bootstrap_interval(differences, generator, resamples, np.median)
+            yield {
+                "method": method,
+                "other": other,
+                "seed": str(repetition),
+                "n_patients": len(differences),
+                "median_difference": float(np.median(differences)),
+                "low": low,
+                "high": high,
+                "p": paired_p(differences),
+                "effect": rank_biserial(differences),
+            }
 
 
 def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from weakseg.execution import Context, read_record, write_json
 from weakseg.randomness import rng
 from weakseg.report.board import write_board
 from weakseg.report.tables import write_table
+from weakseg.studies.classifiers import classifier_rows
 from weakseg.studies.comparisons import compare_with_nulls, verdicts
 from weakseg.studies.spread import cases_of_small_families, family_statistics, ranks, variances
 
@@ -28,7 +29,7 @@ def run(context: Context) -> None:
     comparisons = pd.DataFrame(compare_with_nulls(lesion_bearing(scores, "test"), seed, resamples))
     board = leaderboard(scores, comparisons, seed, resamples)
     ranked = ranks(scores, seed, resamples)
-    classifiers = pd.DataFrame(_classifier_rows(context))
+    classifiers = pd.DataFrame(classifier_rows(context.upstream["classifiers"]))
     tables = {
         "leaderboard": board,
         "comparisons": comparisons,
@@ -121,29 +122,6 @@ def _means(patients: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
             columns.append(found.set_axis([metric, f"{metric}_low", f"{metric}_high"], axis=1))
         tables.append(pd.concat(columns, axis=1).reset_index())
     return pd.concat(tables, ignore_index=True).drop(columns=["prevalence_low", "prevalence_high"])
-
-
-def _classifier_rows(context: Context) -> Iterator[dict[str, Any]]:
-    for folder in context.upstream["classifiers"]:
-        record = read_record(folder)
-        metrics = json.loads((folder / "metrics.json").read_text())
-        dataset, view, classifier = record["label"].split("-")[:3]
-        for role, values in metrics["roles"].items():
-            plain = values.pop("plain_auc")
-            best = max(plain, key=plain.get)
-            yield {
-                "dataset": dataset,
-                "view": view,
-                "classifier": classifier,
-                "seed": record["params"]["seed"],
-                "fold": record["params"]["fold"],
-                "role": role,
-                **values,
-                "threshold": metrics["threshold"],
-                "best_plain": best,
-                "best_plain_auc": plain[best],
-                **{f"plain_{name}": value for name, value in plain.items()},
-            }
 
 
 def _label_rows(context: Context) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,107 @@
+"""The part of the configuration that says what the studies of papers run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from weakseg.config_classifiers import TrainingConfig
+from weakseg.config_data import Once, Positive, Section, Share, VolumeViewConfig
+from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
+
+
+class DenseNetConfig(Section):
+    blocks: tuple[Positive, Positive, Positive, Positive] = Field(
+        (2, 2, 2, 2), description="Layers of each dense block; DenseNet-121 has 6, 12, 24, 16."
+    )
+    width: Positive = Field(16, description="Channels of the stem; DenseNet-121 has 64.")
+    growth: Positive = Field(8, description="Channels that each layer adds; DenseNet-121 has 32.")
+
+
+class EfficientNetConfig(Section):
+    width: Annotated[float, Field(gt=0)] = Field(0.5, description="Channels, relative to EfficientNet-B0.")
+    depth: Annotated[float, Field(gt=0)] = Field(0.5, description="Blocks, relative to EfficientNet-B0.")
+
+
+class SneakAttackConfig(Section):
+    dataset: Literal["brats", "instance", "kits"] | None = Field(
+        None, description="Data set; null is the first that is not left out. Of its folds the first is used."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
+        [0, 1], min_length=1, description="Repetitions of all classifiers of the study."
+    )
+    architectures: Annotated[list[Literal["resnet", "densenet", "efficientnet"]], Once] = Field(
+        ["resnet"], min_length=1, description="Classifiers; the ResNet is that of `classifiers.resnet`."
+    )
+    methods: Annotated[list[Literal["gradcam", "layercam", "random"]], Once] = Field(
+        ["gradcam", "layercam", "random"],
+        min_length=1,
+        description="Heat maps that filter images, as `maps.methods` sets or leaves them out; random is noise.",
+    )
+    keep: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.1, description="Share of the foreground that a heat map's filter keeps in every slice."
+    )
+    thresholds: Annotated[list[Share], Once] = Field(
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        min_length=1,
+        description="Where heat maps are cut to segment, to 0.001; beside Otsu, val-k and the upper bound.",
+    )
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+    draws: Positive = Field(20, description="val-k: random draws of those patients, whose Dice is averaged.")
+    training: TrainingConfig = TrainingConfig(epochs=6)
+    densenet: DenseNetConfig = DenseNetConfig()
+    efficientnet: EfficientNetConfig = EfficientNetConfig()
+
+
+class ComparedConfig(Section):
+    gradcam: CamConfig = CamConfig()
+    layercam: LayerCamConfig = LayerCamConfig()
+    relevance_map: RelevanceMapConfig = RelevanceMapConfig(fills=["zero"])
+    optimal_perturbation: OptimalConfig = OptimalConfig()
+
+    @property
+    def alone(self) -> MethodsConfig:
+        """These methods and no other."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        return MethodsConfig.model_construct(**{**dict.fromkeys(MethodsConfig.model_fields), **named})
+
+
+class VariantsConfig(Section):
+    """Each differs from the study's own maps in this alone; with the first seed, on the first region."""
+
+    segments: Annotated[list[Positive], Once] = Field([100, 200, 800], description="Supervoxels of `relevance_map`.")
+    fills: Annotated[list[Fill], Once] = Field(["blur", "noise", "neighbours"], description="Of `relevance_map`.")
+    areas: Annotated[list[Annotated[float, Field(ge=0)]], Once] = Field(
+        [1, 20], description="Weight of the area of `optimal_perturbation`."
+    )
+
+
+class RelevanceMapsConfig(Section):
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
+        [0, 1, 2], min_length=1, description="Repetitions of grade classifier and maps."
+    )
+    regions: Annotated[list[Literal["whole_tumour", "tumour_core", "enhancing_tumour"]], Once] = Field(
+        ["whole_tumour", "tumour_core", "enhancing_tumour"],
+        min_length=1,
+        description="What maps are scored against; differences and variants for the first.",
+    )
+    volume: VolumeViewConfig = VolumeViewConfig()
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+    methods: ComparedConfig = Field(
+        ComparedConfig(),
+        description="The paper's methods and those that they are compared with; `where` and `seeds` mean nothing here.",
+    )
+    variants: VariantsConfig = VariantsConfig()
+
+
+class StudiesConfig(Section):
+    sneak_attack: SneakAttackConfig | None = Field(
+        SneakAttackConfig(),
+        description="Classifiers re-trained on filtered images: `snakemake sneak_attack`; null leaves the study out.",
+    )
+    relevance_maps: RelevanceMapsConfig | None = Field(
+        RelevanceMapsConfig(),
+        description="Maps of glioma-grade classifiers: `snakemake relevance_maps`, if `brats` is not left out; null "
+        "leaves the study out.",
+    )
