@@ -69,8 +69,8 @@ STAGES: dict[str, Stage] = {
     "maps": Stage(13, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(7, "weakseg.maps.mean_mask:run", ("mean-mask",)),
-    "refinement": Stage(4, "weakseg.refinements:run"),
-    "scores": Stage(9, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "refinement": Stage(5, "weakseg.refinements:run"),
+    "scores": Stage(10, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(9, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(3, "weakseg.evaluation.repeatability:run"),

@@ -249,6 +249,7 @@ class VolumeViewConfig(Section):
         description="A case is cut to the box around its foreground, of at least this size along X, Y, Z where the "
         "grid allows, so that the share of background is alike.",
     )
+    seeds: Positive | None = Field(None, description="How many of `seeds`, from the first on; null: all.")
 
 
 class ViewsConfig(Section):

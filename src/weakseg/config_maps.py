@@ -158,7 +158,7 @@ _OUT = "null leaves the method out."
 
 
 class MethodsConfig(Section):
-    """Those that cost many forwards are left out by default: ``config/methods.yaml`` has them all."""
+    """Those that cost many forwards are left out unless they are named, as in ``config.yaml``."""
 
     cam: LastLayerConfig | None = Field(LastLayerConfig(seeds=1), description=_OUT)
     gradcam: CamConfig | None = Field(CamConfig(), description=_OUT)

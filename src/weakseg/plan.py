@@ -31,6 +31,7 @@ def build(config: Config) -> Plan:
     scores: list[str] = []
     classifiers: list[str] = []
     explained: dict[str, list[str]] = {}
+    repeated: dict[str, list[str]] = {}
     facts: dict[str, dict[str, str]] = {}
     faithful: dict[str, list[str]] = {"faithfulness": [], "repeatability": []}
     overlaid: list[str] = []
@@ -38,34 +39,36 @@ def build(config: Config) -> Plan:
         data = plan_data(plan, name, dataset)
         every.append(data)
         folds = range(dataset.split.folds)
-        for view, seed in itertools.product(views_of(config, name), config.seeds):
+        repetitions = [(view, seed) for view in views_of(config, name) for seed in view.seeds]
+        for view, seed in repetitions:
             networks = [plan_classifier(plan, name, data, view, seed, fold) for fold in folds]
             classifiers += networks
+            families = families_of(config, name, dataset, view, seed)
             for gate in view.gates:
-                maps: dict[str, list[str]] = {}
-                blind: list[list[str]] = []
-                for family, methods in families_of(config, name, dataset, view, seed).items():
-                    keys = [
-                        plan_maps(plan, name, dataset, data, networks[fold], family, methods, view, gate, seed, fold)
-                        for fold in folds
-                    ]
-                    # All nulls are scored in one job, though the mask of means is made in a stage of its own.
-                    maps.setdefault("nulls" if family == "mean_mask" else family, []).extend(keys)
-                    if family != "mean_mask":
-                        blind.append(keys)
-                for group, keys in maps.items():
-                    scores.append(plan_scores(plan, name, dataset, data, networks, keys, group, view, gate, seed))
-                    if seed == config.seeds[0] and gate == view.gates[0]:
-                        overlaid += keys
+                place = (view, gate, seed)
+                maps = [
+                    {
+                        family: plan_maps(plan, name, dataset, data, networks[fold], family, methods, *place, fold)
+                        for family, methods in families.items()
+                    }
+                    for fold in folds
+                ]
+                by_fold = [list(of_fold.values()) for of_fold in maps]
+                scores.append(plan_scores(plan, name, dataset, data, networks, by_fold, *place))
+                if seed == view.seeds[0] and gate == view.gates[0]:
+                    overlaid += itertools.chain(*by_fold)
                 kind = f"{view.name}{view.suffix(gate)}"
                 facts[kind] = view.row_facts(gate)
-                explained.setdefault(kind, []).extend(key for keys in blind for key in keys)
+                blind = [[key for family, key in of_fold.items() if family != "mean_mask"] for of_fold in maps]
+                explained.setdefault(kind, []).extend(itertools.chain(*blind))
+                if len(view.seeds) > 1:
+                    repeated.setdefault(kind, []).extend(itertools.chain(*blind))
                 # Slices alone are deleted and inserted.
                 if view.name == "slice":
-                    for fold, of_fold in enumerate(zip(*blind, strict=True)):
-                        faithful["faithfulness"].append(
-                            _plan_faithfulness(plan, name, data, networks[fold], of_fold, view, gate, seed, fold)
-                        )
+                    faithful["faithfulness"] += [
+                        _plan_faithfulness(plan, name, data, networks[fold], blind[fold], *place, fold)
+                        for fold in folds
+                    ]
     data_of = {role: [data[role] for data in every] for role in ("index", "preprocess", "truth", "labels")}
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
@@ -74,12 +77,11 @@ def build(config: Config) -> Plan:
     )
     described = {role: data_of[role] for role in ("index", "preprocess", "labels")}
     plan.add("models", "all", {}, classifiers=classifiers, **described)
-    if len(config.seeds) > 1:
-        grids = {role: data_of[role] for role in ("index", "preprocess")}
-        faithful["repeatability"] = [
-            plan.add("repeatability", f"all-{kind}", facts[kind], **grids, maps=of_kind)
-            for kind, of_kind in explained.items()
-        ]
+    grids = {role: data_of[role] for role in ("index", "preprocess")}
+    faithful["repeatability"] = [
+        plan.add("repeatability", f"all-{kind}", facts[kind], **grids, maps=of_kind)
+        for kind, of_kind in repeated.items()
+    ]
     plan.add("faithfulness_table", "all", statistics, **faithful)
     shown = {
         "cases": config.report.overlay_cases,
@@ -248,27 +250,28 @@ def plan_scores(
     dataset: AnyDatasetConfig,
     data: dict[str, str],
     classifiers: list[str],
-    maps: list[str],
-    family: str,
+    maps: list[list[str]],
     view: View,
     gate: str,
     seed: int,
+    what: str = "",
 ) -> str:
-    """Refine the maps of all folds and score them together, so that the oracle's set is the whole test set."""
+    """Refine the maps of each fold and score all together, so that the oracle's set is the whole test set."""
     config = plan.config
     map_chains = dict.fromkeys(_map_chain(chain) for chain in config.refinements.chains)
+    label = f"{name}-{view.name}{what}{view.suffix(gate)}-s{seed}"
     refined = [
         plan.add(
             "refinement",
-            f"{plan.runs[key].label}-{chain.replace('+', '-')}",
+            f"{label}-f{plan.runs[of_fold[0]].params['fold']}-{chain.replace('+', '-')}",
             {"steps": chain.split("+")},
-            maps=key,
+            maps=of_fold,
             preprocess=data["preprocess"],
             supervoxels=data["supervoxels"],
         )
         for chain in map_chains
         if chain != "threshold"
-        for key in maps
+        for of_fold in maps
     ]
     params = {
         "dataset": name,
@@ -285,8 +288,8 @@ def plan_scores(
         "data_seed": config.data_seed,
     }
     upstream = {role: data[role] for role in ("index", "preprocess", "truth", "labels")}
-    label = f"{name}-{view.name}-{family}{view.suffix(gate)}-s{seed}"
-    return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=maps, refinements=refined)
+    every = list(itertools.chain(*maps))
+    return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=every, refinements=refined)
 
 
 def _plan_faithfulness(

@@ -17,6 +17,7 @@ class View:
     Attributes:
         name: ``slice`` or ``volume``, as in labels of runs and in rows.
         cutting: parameters of :func:`weakseg.data.views.read_units` beside the name.
+        seeds: its repetitions.
         stage: that trains its classifier.
         network: the classifier's parameters.
         labels: the stages beside ``preprocess`` from which the classifier learns.
@@ -26,6 +27,7 @@ class View:
 
     name: str
     cutting: dict[str, Any]
+    seeds: Sequence[int]
     stage: str
     network: dict[str, Any]
     labels: tuple[str, ...]
@@ -51,13 +53,22 @@ def views_of(config: Config, dataset: str) -> list[View]:
     network = {"architecture": "resnet", **config.classifiers.resnet.model_dump()}
     network["stem_stride"] = network["stem_stride"][dataset]
     views = [
-        View("slice", config.views.slice.model_dump(), "classifier", network, ("index", "labels"), config.maps.gate)
+        View(
+            "slice",
+            config.views.slice.model_dump(),
+            config.seeds,
+            "classifier",
+            network,
+            ("index", "labels"),
+            config.maps.gate,
+        )
     ]
     if config.views.volume is not None and catalogue.DATASETS[dataset].grades:
-        cutting = config.views.volume.model_dump()
+        cutting = config.views.volume.model_dump(exclude={"seeds"})
+        seeds = config.seeds[: config.views.volume.seeds]
         network = {"architecture": "resnet3d", **config.classifiers.resnet3d.model_dump(), **cutting}
         # Every case has a tumour and so a grade to explain: there is nothing for a gate to stop.
-        views.append(View("volume", cutting, "volume_classifier", network, ("index",), ["none"]))
+        views.append(View("volume", cutting, seeds, "volume_classifier", network, ("index",), ["none"]))
     return views
 
 

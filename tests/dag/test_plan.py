@@ -104,8 +104,8 @@ def test_missing_folder_and_unset_variable_are_refused(tmp_path, monkeypatch):
 def test_no_gate_is_planned_beside_the_gate():
     both = plan.build(config_text.load({"maps": {"gate": ["classifier", "none"]}}))
     gates = [(run.label, run.params["gate"]) for run in both.of_stage("scores")]
-    assert ("brats-slice-cam-s0", "classifier") in gates
-    assert ("brats-slice-cam-ungated-s0", "none") in gates
+    assert ("brats-slice-s0", "classifier") in gates
+    assert ("brats-slice-ungated-s0", "none") in gates
 
 
 def test_a_layer_means_its_reduction():
@@ -186,7 +186,30 @@ def test_a_mean_of_masks_without_a_gate_is_the_same_for_all_seeds():
     planned = plan.build(config_text.load(BOTH_VIEWS))
     (mean,) = (run for run in planned.of_stage("mean_mask") if run.params["view"] == "volume")
     readers = [run.label for run in planned.of_stage("scores") if mean.key in run.upstream["maps"]]
-    assert readers == [f"brats-volume-nulls-s{seed}" for seed in (0, 1, 2)]
+    assert readers == [f"brats-volume-s{seed}" for seed in (0, 1, 2)]
+
+
+def test_a_view_runs_with_as_many_seeds_as_it_says():
+    planned = plan.build(config_text.load({"views": {"volume": {"seeds": 2}}, "maps": {"methods": FEW}}))
+    assert [run.params["seed"] for run in planned.of_stage("volume_classifier")] == [0, 1]
+    assert {run.params["seed"] for run in planned.of_stage("classifier")} == {0, 1, 2}
+    volumes = [run for run in planned.of_stage("scores") if run.params["view"] == "volume"]
+    assert [run.params["seed"] for run in volumes] == [0, 1]
+    assert all("seeds" not in run.params for run in planned.runs.values() if run.stage != "relevance_tables")
+    once = plan.build(config_text.load({"views": {"volume": {"seeds": 1}}, "maps": {"methods": FEW}}))
+    assert [run.label for run in once.of_stage("repeatability")] == ["all-slice"]
+
+
+def test_all_maps_of_a_view_and_seed_are_scored_together():
+    planned = plan.build(config_text.load({"maps": {"methods": FEW}, "data": {"brats": {"split": {"folds": 2}}}}))
+    (scores,) = (run for run in planned.of_stage("scores") if run.label == "brats-slice-s0")
+    maps = [planned.runs[key] for key in scores.upstream["maps"]]
+    assert [(run.label, run.params["fold"]) for run in maps] == [
+        (f"brats-slice-{family}-s0-f{fold}", fold) for fold in (0, 1) for family in ("cam", "nulls", "mean_mask")
+    ]
+    refined = [planned.runs[key] for key in scores.upstream["refinements"]]
+    assert [run.label for run in refined] == [f"brats-slice-s0-f{fold}-supervoxel" for fold in (0, 1)]
+    assert [key for run in refined for key in run.upstream["maps"]] == scores.upstream["maps"]
 
 
 def test_supervoxels_go_to_families_that_need_them(monkeypatch):

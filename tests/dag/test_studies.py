@@ -9,7 +9,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.studies.plans import build_all, sneak_attack
+from weakseg.studies.plans import build_all, relevance_maps, sneak_attack
 from weakseg.workflow import read_config
 
 SNEAKING = {"sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables"}
@@ -152,3 +152,53 @@ def test_snakemake_knows_the_target(tmp_path):
     assert counts["sneak_classifier"] == 62
     assert counts["publish_sneak_attack"] == 1
     assert not {"scores", "leaderboard", "publish", "supervoxels"} & set(counts)
+
+
+def test_relevance_maps_have_three_seeds_and_regions():
+    planned = relevance_maps(Config())
+    assert len(planned.of_stage("volume_classifier")) == 3
+    assert len(planned.of_stage("scores")) == 3 * 3 + 8
+    assert {tuple(run.params["roles"]) for run in planned.of_stage("maps")} == {("test", "val")}
+    assert {run.params["region"] for run in planned.of_stage("scores")} == {
+        "whole_tumour",
+        "tumour_core",
+        "enhancing_tumour",
+    }
+    assert len(planned.runs) < 100
+
+
+def test_relevance_maps_share_the_classifiers_of_the_benchmark():
+    config = load({"views": {"volume": {}}})
+    shared = {run.key for run in plan.build(config).of_stage("volume_classifier")}
+    assert {run.key for run in relevance_maps(config).of_stage("volume_classifier")} == shared
+
+
+def test_variants_differ_from_the_study_in_one_thing():
+    planned = relevance_maps(Config())
+    maps = [run for run in planned.of_stage("maps") if "-relevance-s0" in run.label]
+    own, *others = maps
+    changed = [
+        {
+            *(name for name in own.params["methods"]["relevance_map"] if of(run, name) != of(own, name)),
+            *(role for role in own.upstream if run.upstream[role] != own.upstream[role]),
+        }
+        for run in others
+    ]
+    assert changed == [{"supervoxels"}] * 3 + [{"fills"}] * 3
+
+
+def of(run, name):
+    return run.params["methods"]["relevance_map"][name]
+
+
+def test_variants_are_snapped_alike():
+    planned = relevance_maps(Config())
+    (own,) = {key for run in planned.of_stage("refinement") for key in run.upstream["supervoxels"]}
+    assert planned.runs[own].params["segments"] == 400
+
+
+@pytest.mark.parametrize("raw", [{"studies": {"relevance_maps": None}}, {"data": {"brats": None}}])
+def test_relevance_maps_can_be_left_out(raw):
+    planned = relevance_maps(load(raw))
+    assert not planned.runs
+    assert not planned.published

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.runner import methods_of, run_stages
+from tests.runner import methods_of
 
-from weakseg import catalogue, config_text, nifti, plan
+from weakseg import catalogue, nifti
 from weakseg.classifiers.learning import predict
 from weakseg.classifiers.resnet3d import VolumeImages
 from weakseg.data.grid import read_foreground
@@ -19,52 +19,15 @@ from weakseg.execution import Context, execute, read_record
 from weakseg.maps.base import cases_called_low, read_networks
 from weakseg.maps.cam import cams
 from weakseg.networks import negated
-from weakseg.workflow import publish
-
-SETTINGS = {
-    "name": "volume",
-    "seeds": [0, 1],
-    "data": {
-        "brats": {"phantom": {"cases": 15, "shape": [32, 32, 24], "shift_cases": 2}},
-        "instance": None,
-        "kits": None,
-    },
-    "views": {"volume": {}},
-    "maps": {"methods": dict.fromkeys(("cam", "gradcampp", "xgradcam", "hirescam"))},
-    "classifiers": {
-        "resnet": {"width": 4, "training": {"epochs": 1}},
-        "resnet3d": {"width": 4, "training": {"epochs": 2, "batch_size": 4}},
-    },
-    "refinements": {"chains": ["threshold", "supervoxel+components"]},
-    "protocol": {"val_k": [1], "draws": 2, "bootstrap": 200, "faithfulness": {"slices": 1, "randomised_cases": 0}},
-    "studies": {"sneak_attack": None},
-}
-BLIND = ("volume_classifier", "maps")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The finished plan in its folder; blind stages ran while masks were away."""
-    folder = tmp_path_factory.mktemp("volume")
+def results(volume):
+    """The finished plan, in its folder."""
+    planned, folder = volume
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        planned = plan.build(config_text.load(SETTINGS))
-        run_stages(planned, "phantom", "index", "preprocess", "truth", "labels", "supervoxels", "classifier")
-        hidden = {path: folder / str(number) for number, path in enumerate(_masks())}
-        for path, away in hidden.items():
-            path.rename(away)
-        run_stages(planned, *BLIND)
-        for path, away in hidden.items():
-            away.rename(path)
-        run_stages(planned, *catalogue.STAGES)
-        publish(planned.destination, [run.folder for run in planned.published_runs])
         yield planned
-
-
-def _masks():
-    masks = [*Path("data").rglob("*_seg.nii.gz"), *Path("results/runs/truth").iterdir()]
-    assert len(masks) == 15 + 2 + 1
-    return masks
 
 
 def volumes(planned, stage, family=""):

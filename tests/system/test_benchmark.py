@@ -1,11 +1,11 @@
-"""What the default benchmark has to show on each data set, with two of its seeds."""
+"""What the default benchmark has to show on each data set, but for FEWER."""
 
 import itertools
 
 import pandas as pd
 import pytest
 from tests.runner import methods_of
-from tests.system.conftest import SEEDS
+from tests.system.conftest import FEWER
 
 from weakseg import catalogue, plan
 
@@ -33,7 +33,7 @@ def test_every_method_at_every_point_over_all_test_cases(tables, config):
     )
     assert set(board["n_cases"] + board["n_lesion_free"]) == {16}
     once = {name for name, method in config.maps.methods if method is not None and method.seeds == 1}
-    assert (board["n_seeds"] == board["method"].map(lambda name: 1 if name in once else len(SEEDS))).all()
+    assert (board["n_seeds"] == board["method"].map(lambda name: 1 if name in once else len(FEWER["seeds"]))).all()
 
 
 def test_no_two_methods_score_the_same(tables):
@@ -45,7 +45,7 @@ def test_no_two_methods_score_the_same(tables):
 
 def test_slice_classifier_beats_plain_statistics(tables):
     tested = tables["classifiers"].query("role == 'test'")
-    assert tested.groupby("dataset").size().to_dict() == dict.fromkeys(catalogue.DATASETS, len(SEEDS))
+    assert tested.groupby("dataset").size().to_dict() == dict.fromkeys(catalogue.DATASETS, len(FEWER["seeds"]))
     assert (tested["auc"] >= tested["dataset"].map(LEAST_AUC)).all()
     assert (tested["auc"] >= tested["best_plain_auc"] + 0.03).all()
 
@@ -60,6 +60,6 @@ def test_layercam_is_above_nulls_in_each_seed(tables, null):
         "method == 'layercam' and null == @null and operating_point == 'label-free' and refinement == 'threshold'"
     )
     seeds = rows[rows["seed"] != "all"]
-    assert set(seeds["seed"].astype(str)) == set(map(str, SEEDS))
+    assert set(seeds["seed"].astype(str)) == set(map(str, FEWER["seeds"]))
     assert (seeds["median_difference"] >= 0.05).all()
     assert (seeds["low"] > 0).all()

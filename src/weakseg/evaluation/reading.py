@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -74,17 +74,21 @@ class Truth:
 
 def read_sources(context: Context) -> Iterator[Source]:
     """All maps that the stage is given."""
-    folds = {}
+    folds: dict[str, int] = {}
+    raw: dict[tuple[int, str], Source] = {}
     for folder in context.upstream["maps"]:
         record = read_record(folder)
-        folds[record["key"]] = record["params"]["fold"]
+        fold = folds[record["key"]] = record["params"]["fold"]
         for method in record["params"]["methods"]:
-            yield Source(folder / method, method, "threshold", folds[record["key"]], frozenset(record["masks_used"]))
+            source = Source(folder / method, method, "threshold", fold, frozenset(record["masks_used"]))
+            raw[fold, method] = source
+            yield source
     for folder in context.upstream["refinements"]:
         record = read_record(folder)
         fold, chain = folds[record["upstream"]["maps"][0]], "+".join(record["params"]["steps"])
         for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-            yield Source(path, path.name, chain, fold, frozenset(record["masks_used"]))
+            # A refinement opens no mask, so each method keeps the budget of its own map.
+            yield replace(raw[fold, path.name], folder=path, chain=chain)
 
 
 def read_truth(context: Context, case: str, purpose: Purpose) -> Truth:

@@ -118,10 +118,9 @@ def _masks_behind(results: Results, run: Run) -> dict[tuple[int, str, str], froz
         for method in maps.params["methods"]:
             behind[maps.params["fold"], method, "threshold"] = results.masks_used(maps)
     for refinement in results.upstream(run, "refinements"):
-        (maps,) = results.upstream(refinement, "maps")
-        for method in maps.params["methods"]:
-            key = maps.params["fold"], method, "+".join(refinement.params["steps"])
-            behind[key] = results.masks_used(refinement)
+        for maps in results.upstream(refinement, "maps"):
+            for method in maps.params["methods"]:
+                behind[maps.params["fold"], method, "+".join(refinement.params["steps"])] = results.masks_used(maps)
     return behind
 
 

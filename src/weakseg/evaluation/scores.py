@@ -1,4 +1,4 @@
-"""Scoring the maps of one family and seed: every tested case, method, refinement and operating point.
+"""Scoring the maps of one view and seed: every tested case, method, refinement and operating point.
 
 The first pass counts each map's values in and out of the lesion, and keeps the counts: all thresholds follow from them.
 The second cuts the maps there and scores the masks.

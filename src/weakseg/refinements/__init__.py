@@ -23,25 +23,24 @@ STEPS: dict[str, Callable[[NDArray, NDArray], NDArray]] = {"supervoxel": supervo
 
 
 def run(context: Context) -> None:
-    """Write ``<method>/<case>.nii.gz``, the refined map in [0, 1], for every map of the upstream run."""
-    maps = context.folder("maps")
+    """Write ``<method>/<case>.nii.gz``, the refined map in [0, 1], for every map of the upstream runs."""
     work = partial(
         _refine,
-        maps=maps,
         out=context.out,
         preprocessed=context.folder("preprocess"),
         supervoxels=context.folder("supervoxels"),
         steps=context.params["steps"],
     )
-    context.map_cases(work, sorted(path.relative_to(maps) for path in maps.glob("*/*.nii.gz")), "refine")
+    maps = [path for folder in context.upstream["maps"] for path in sorted(folder.glob("*/*.nii.gz"))]
+    context.map_cases(work, maps, "refine")
 
 
-def _refine(path: Path, maps: Path, out: Path, preprocessed: Path, supervoxels: Path, steps: list[str]) -> None:
+def _refine(path: Path, out: Path, preprocessed: Path, supervoxels: Path, steps: list[str]) -> None:
     case = path.name.removesuffix(".nii.gz")
-    raw, affine = nifti.read(maps / path)
+    raw, affine = nifti.read(path)
     foreground, _ = read_foreground(preprocessed, case)
     labels = read_supervoxels(supervoxels, case)
     refined = normalise(raw, foreground)
     for step in steps:
         refined = STEPS[step](refined, labels)
-    nifti.write_map(out / path, refined, affine)
+    nifti.write_map(out / path.parent.name / path.name, refined, affine)

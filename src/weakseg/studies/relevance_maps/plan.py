@@ -64,7 +64,7 @@ def relevance_maps(config: Config) -> Plan:
             for family, methods in families.items()
         ]
         scores += [
-            plan.plan_scores(planned, DATASET, region, data, [network], explained, region.region, *place)
+            plan.plan_scores(planned, DATASET, region, data, [network], [explained], *place, f"-{region.region}")
             for region in regions
         ]
         classifiers.append(network)
@@ -76,9 +76,9 @@ def relevance_maps(config: Config) -> Plan:
             of_variant = plan.plan_maps(
                 planned, DATASET, dataset, given, network, family, {method: params}, *place, FOLD
             )
-            label = f"{change}-{value}".replace(".", "_")
+            label = f"-{change}-{value}".replace(".", "_")
             variants.append(
-                plan.plan_scores(planned, DATASET, regions[0], data, [network], [of_variant], label, *place)
+                plan.plan_scores(planned, DATASET, regions[0], data, [network], [[of_variant]], *place, label)
             )
             tried.append({"method": method, "change": change, "value": value})
     reading = {
