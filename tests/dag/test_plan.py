@@ -281,6 +281,7 @@ def test_allow_list_is_what_the_design_says():
         "scores",
         "figures",
         "sneak_masks",
+        "relevance_tables",
     }
 
 
