@@ -18,6 +18,7 @@ from weakseg.config_text import load
 from weakseg.data.views import Units
 from weakseg.maps.base import Explained
 from weakseg.maps.fit import Examples
+from weakseg.maps.judge import Judge
 from weakseg.networks import freeze, resnet
 from weakseg.plan import build
 from weakseg.randomness import rng
@@ -26,12 +27,18 @@ MODALITIES = ["t1", "t1ce", "t2", "flair"]
 ARCHITECTURE = {"architecture": "resnet", "blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
 SHAPE = (22, 26)
 POSITIONS = np.array([2, 3, 4, 6, 7])
+GENERATOR = {
+    "width": 2,
+    "training": {"steps": 4, "generator_every": 1, "batch_size": 4, "learning_rate": 1e-2, "checkpoint": 4},
+}
 SMALL = {
     "occlusion": {"window_mm": 6, "stride_mm": 3},
     "rise": {"masks": 200, "cell_mm": 6, "check": 100},
     "lime": {"samples": 200},
     "kernelshap": {"samples": 200},
     "optimal_perturbation": {"training": {"epochs": 8}},
+    "coin": GENERATOR,
+    "singla": GENERATOR,
 }
 """Parameters for slices as small as these."""
 
@@ -100,14 +107,19 @@ def explain(task, methods):
 
 
 def fitted(module, task, methods):
-    """What a family learns from all units of a case; a tenth of the largest logit stands for their deviation."""
+    """What a family learns from all units of a case; a tenth of the largest logit stands for their deviation.
+
+    The classifier is its own judge, and calls the upper half of the units lesion.
+    """
     whole = replace(task, selected=np.arange(len(task.units.positions)), forwards=0)
     with torch.no_grad():
         logits = task.network(torch.from_numpy(task.units.image))
+    judge = Judge(task.network, float(logits.median()))
     with TemporaryDirectory() as state:
         examples = Examples(
             train=[task.units.case],
             val=[task.units.case],
+            every={"train": [task.units.case], "val": [task.units.case]},
             open=lambda _case: whole,
             network=task.network,
             scale=0.1 * float(logits.abs().max()) or 1.0,
@@ -115,6 +127,7 @@ def fitted(module, task, methods):
             seed=task.seed,
             state=Path(state),
             device="cpu",
+            judges=dict.fromkeys(("classifier", *catalogue.JUDGES), judge),
         )
         return module.fit(examples, methods).network.state_dict()
 

@@ -43,6 +43,7 @@ MAP_FAMILIES = (
     "weakseg.maps.surrogate",
     "weakseg.maps.relevance",
     "weakseg.maps.optimal",
+    "weakseg.maps.counterfactual",
 )
 """The modules that explain; a new family joins them."""
 
@@ -64,15 +65,15 @@ STAGES: dict[str, Stage] = {
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     "classifier": Stage(10, "weakseg.classifiers.resnet:run"),
     "volume_classifier": Stage(4, "weakseg.classifiers.resnet3d:run"),
-    # What a family has to learn before it explains: from training cases, without a label or mask.
-    "map_fit": Stage(3, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
-    "maps": Stage(13, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    # What a family has to learn before it explains: from training cases, without a label or lesion mask.
+    "map_fit": Stage(4, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(14, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(7, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(5, "weakseg.refinements:run"),
     "scores": Stage(10, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(9, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(10, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(3, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(7, "weakseg.studies.leaderboard:run"),
@@ -80,7 +81,7 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(8, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(13, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(14, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(7, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(7, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(8, "weakseg.studies.sneak_attack.tables:run"),
@@ -89,8 +90,8 @@ STAGES: dict[str, Stage] = {
 }
 """Every stage, in the order of the workflow."""
 
-CLASSIFIERS = ("classifier", "volume_classifier")
-"""The stages whose weights are published."""
+JUDGES = ("selector", "evaluator")
+"""Classifiers that judge what another one's maps were made of: the first may choose, the second only reports."""
 
 GRADES = {"LGG": 0, "HGG": 1}
 """Grades of gliomas; the logit of a volume classifier speaks for 1."""
@@ -111,6 +112,8 @@ class Method:
         asks_network: it needs forwards; those of its family, even if it were run alone.
         needs_supervoxels: it is given the supervoxels of what it explains.
         fits: it learns from the fold's training cases first, in the stage ``map_fit``.
+        judged: what it learns is judged by two more classifiers, those of :data:`JUDGES`.
+        views: those that it can explain.
     """
 
     name: str
@@ -122,6 +125,8 @@ class Method:
     asks_network: bool = True
     needs_supervoxels: bool = False
     fits: bool = False
+    judged: bool = False
+    views: tuple[str, ...] = ("slice", "volume")
 
 
 METHODS: dict[str, Method] = {
@@ -165,6 +170,26 @@ METHODS: dict[str, Method] = {
             "in the manner of",
             needs_supervoxels=True,
             fits=True,
+        ),
+        Method(
+            "coin",
+            "counterfactual",
+            "COIN",
+            "Shvetsov et al. 2024, arXiv 2404.12832",
+            "in the manner of",
+            fits=True,
+            judged=True,
+            views=("slice",),
+        ),
+        Method(
+            "singla",
+            "counterfactual",
+            "Singla et al., modified",
+            "Singla et al. 2020, arXiv 1911.00483; Shvetsov et al. 2024, arXiv 2404.12832",
+            "in the manner of",
+            fits=True,
+            judged=True,
+            views=("slice",),
         ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),

@@ -58,6 +58,23 @@ class ResNet3DConfig(ResidualNetworkConfig):
     training: VolumeTrainingConfig = VolumeTrainingConfig()
 
 
+class DenseNetConfig(Section):
+    blocks: tuple[Positive, Positive, Positive, Positive] = Field(
+        (2, 2, 2, 2), description="Layers of each dense block; DenseNet-121 has 6, 12, 24, 16."
+    )
+    width: Positive = Field(16, description="Channels of the stem; DenseNet-121 has 64.")
+    growth: Positive = Field(8, description="Channels that each layer adds; DenseNet-121 has 32.")
+
+
+class EvaluatorConfig(DenseNetConfig):
+    training: TrainingConfig = TrainingConfig(augmentation=False)
+
+
 class ClassifiersConfig(Section):
     resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
     resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
+    evaluator: EvaluatorConfig = Field(
+        EvaluatorConfig(),
+        description="2D DenseNet on single slices, trained where a method asks for a judge of another architecture, "
+        "seed and augmentation than the classifier it explains.",
+    )

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from weakseg.config_data import Millimetres, Once, Positive, Section, Share
+from weakseg.counterfactual.variants import COIN, SINGLA, SKIPS
 from weakseg.errors import nearest
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 Fill = Literal["zero", "blur", "noise", "neighbours"]
+Weight = Annotated[float, Field(ge=0)]
 Place = Literal["brats-slice", "brats-volume", "instance-slice", "kits-slice"]
 
 
@@ -154,6 +156,62 @@ class OptimalConfig(MethodConfig):
     training: FitConfig = FitConfig()
 
 
+class GeneratorTrainingConfig(Section):
+    steps: Positive = Field(800, description="Batches; each is a step of the discriminator.")
+    generator_every: Positive = Field(2, description="Batches from one step of the generator to the next.")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Slices of a batch; half are called lesion.")
+    slices: Annotated[int, Field(ge=2)] = Field(
+        16, description="Most slices of a case that are trained or validated on; half are called lesion."
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(2e-4, description="Of Adam, for both networks.")
+    checkpoint: Positive = Field(100, description="Batches between two checkpoints that may be kept.")
+    least_flips: Share = Field(
+        0.9,
+        description="Of the checkpoints that flip this share of the selector's lesion calls on validation slices, the "
+        "one that changes least is kept.",
+    )
+
+    @model_validator(mode="after")
+    def _learns_between_checkpoints(self) -> GeneratorTrainingConfig:
+        if self.generator_every > min(self.checkpoint, self.steps):
+            raise ValueError("generator_every: larger than checkpoint or steps, so the generator would not learn")
+        return self
+
+
+class CoinConfig(MethodConfig):
+    width: Positive = Field(8, description="Channels at full resolution, doubled at each of five halvings.")
+    skips: Annotated[int, Field(ge=0, le=SKIPS)] = Field(
+        COIN.skips, description="Sizes, from the coarsest on, at which the encoder's features reach the decoder."
+    )
+    perturbation: bool = Field(
+        COIN.perturbation, description="The generator's output is added to the image, not put in its place."
+    )
+    conditions: Literal[1, 2] = Field(
+        COIN.conditions, description="1: slices become normal. 2: calls of slices flip, either way."
+    )
+    carl: bool = Field(
+        COIN.carl, description="Reconstruction counts the organ and the rest apart; for `kits` with organ masks."
+    )
+    adversarial: Weight = Field(COIN.adversarial, description="Weight of deceiving the discriminator.")
+    consistency: Weight = Field(COIN.consistency, description="Weight of what the classifier is to say.")
+    reconstruction: Weight = Field(COIN.reconstruction, description="Weight of the mean difference from the image.")
+    variation: Weight = Field(COIN.variation, description="Weight of the change's total variation, in grey levels.")
+    training: GeneratorTrainingConfig = GeneratorTrainingConfig()
+
+    @model_validator(mode="after")
+    def _of_slices(self) -> CoinConfig:
+        if any(not place.endswith("-slice") for place in self.where or []):
+            raise ValueError("where: counterfactuals are made of slices; name views of slices alone")
+        return self
+
+
+class SinglaConfig(CoinConfig):
+    perturbation: bool = Field(SINGLA.perturbation, description="As that of `coin`.")
+    conditions: Literal[1, 2] = Field(SINGLA.conditions, description="As that of `coin`.")
+    consistency: Weight = Field(SINGLA.consistency, description="As that of `coin`.")
+    variation: Weight = Field(SINGLA.variation, description="As that of `coin`.")
+
+
 _OUT = "null leaves the method out."
 
 
@@ -176,3 +234,5 @@ class MethodsConfig(Section):
     kernelshap: KernelShapConfig | None = Field(None, description=_OUT)
     relevance_map: RelevanceMapConfig | None = Field(None, description=_OUT)
     optimal_perturbation: OptimalConfig | None = Field(None, description=_OUT)
+    coin: CoinConfig | None = Field(None, description=_OUT)
+    singla: SinglaConfig | None = Field(None, description=_OUT)

@@ -6,17 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from weakseg.config_classifiers import TrainingConfig
+from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
 from weakseg.config_data import Once, Positive, Section, Share, VolumeViewConfig
 from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
-
-
-class DenseNetConfig(Section):
-    blocks: tuple[Positive, Positive, Positive, Positive] = Field(
-        (2, 2, 2, 2), description="Layers of each dense block; DenseNet-121 has 6, 12, 24, 16."
-    )
-    width: Positive = Field(16, description="Channels of the stem; DenseNet-121 has 64.")
-    growth: Positive = Field(8, description="Channels that each layer adds; DenseNet-121 has 32.")
 
 
 class EfficientNetConfig(Section):

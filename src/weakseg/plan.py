@@ -16,7 +16,7 @@ from weakseg.config import Config
 from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
-from weakseg.plan_views import View, layer_of, views_of
+from weakseg.plan_views import View, judges_of, layer_of, views_of
 from weakseg.runs import STATE, Plan
 
 
@@ -166,7 +166,8 @@ def plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str
     }
     labels = plan.add("labels", name, labelling, preprocess=preprocess, truth=truth)
     supervoxels = plan.add("supervoxels", name, dataset.supervoxels.model_dump(), preprocess=preprocess)
-    return {"index": index, "preprocess": preprocess, "truth": truth, "labels": labels, "supervoxels": supervoxels}
+    results = {"index": index, "preprocess": preprocess, "truth": truth, "labels": labels, "supervoxels": supervoxels}
+    return results | organs
 
 
 def _expand(path: str) -> Path:
@@ -191,7 +192,9 @@ def families_of(
     parameters: dict[str, Any] = {
         method: settings.parameters
         for method, settings in config.maps.methods
-        if settings is not None and settings.runs_on(f"{name}-{view.name}", repetition)
+        if settings is not None
+        and settings.runs_on(f"{name}-{view.name}", repetition)
+        and view.name in catalogue.METHODS[method].views
     }
     parameters |= {
         "random": {},
@@ -239,9 +242,25 @@ def plan_maps(
         # What is learnt is the same behind any gate, whatever is explained.
         learning = {key: value for key, value in params.items() if key not in ("gate", "roles")}
         label = f"{name}-{view.name}-{family}{repetition}-f{fold}"
-        upstream["fitted"] = plan.add("map_fit", label, learning, **upstream)
+        more = _plan_teachers(plan, name, data, methods, view, seed, fold)
+        upstream["fitted"] = plan.add("map_fit", label, learning, **upstream, **more)
     label = f"{name}-{view.name}-{family}{view.suffix(gate)}{repetition}-f{fold}"
     return plan.add(stage, label, params, **upstream)
+
+
+def _plan_teachers(
+    plan: Plan, name: str, data: dict[str, str], methods: dict[str, Any], view: View, seed: int, fold: int
+) -> dict[str, str]:
+    """What methods read while they learn, beside what they read to explain: judges and organ masks."""
+    upstream = {}
+    if any(catalogue.METHODS[method].judged for method in methods):
+        for role, (judging, of_judge) in judges_of(plan.config, view, seed).items():
+            upstream[role] = plan_classifier(plan, name, data, judging, of_judge, fold)
+    if any(params.get("carl") for params in methods.values()):
+        if "anatomy" not in data:
+            raise WeaksegError(f"config: carl needs organ masks, which data.{name} has not; set carl to false")
+        upstream["anatomy"] = data["anatomy"]
+    return upstream
 
 
 def plan_scores(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weakseg import catalogue
@@ -70,6 +70,15 @@ def views_of(config: Config, dataset: str) -> list[View]:
         # Every case has a tumour and so a grade to explain: there is nothing for a gate to stop.
         views.append(View("volume", cutting, seeds, "volume_classifier", network, ("index",), ["none"]))
     return views
+
+
+def judges_of(config: Config, view: View, seed: int) -> dict[str, tuple[View, int]]:
+    """What trains the judges of a slice classifier: by role, the view with their network, and their seed.
+
+    The selector is the classifier with the next seed, which a benchmark of several seeds has anyway.
+    """
+    network = {"architecture": "densenet", **config.classifiers.evaluator.model_dump()}
+    return {"selector": (view, seed + 1), "evaluator": (replace(view, network=network), seed + 2)}
 
 
 def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]:

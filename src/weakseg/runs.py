@@ -119,8 +119,13 @@ class Plan:
     def published(self) -> list[Path]:
         """The files that this configuration ends in."""
         patterns = [name for stage, names in PUBLISHED.items() if self.of_stage(stage) for name in names]
-        labels = [run.label for stage in catalogue.CLASSIFIERS for run in self.of_stage(stage)]
-        names = [pattern.format(classifier=label) for pattern in patterns for label in labels]
+        # Judges are classifiers too, but none of those that are published.
+        labels = [self.runs[key].label for run in self.of_stage("models") for key in run.upstream["classifiers"]]
+        names = [
+            pattern.format(classifier=label)
+            for pattern in patterns
+            for label in (labels if "{classifier}" in pattern else [""])
+        ]
         return [self.destination / name for name in dict.fromkeys(names)]
 
     def spec(self, run: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.maps_factory import (
     ARCHITECTURE,
     DEFAULTS,
@@ -23,7 +24,9 @@ from tests.maps_factory import (
 )
 
 from weakseg import catalogue, nifti
-from weakseg.maps import base, optimal
+from weakseg.counterfactual.networks import Generator
+from weakseg.counterfactual.variants import variant_of
+from weakseg.maps import base, counterfactual, optimal
 from weakseg.networks import freeze, resnet, save_weights
 
 CASES = {"a": "test", "b": "test", "c": "shift", "d": "train", "e": "val"}
@@ -60,9 +63,18 @@ def upstream(tmp_path):
     (folders["classifier"] / "metrics.json").write_text(json.dumps({"threshold": 0.5, "roles": {}}))
     (folders["classifier"] / "run.json").write_text(json.dumps({"params": ARCHITECTURE}))
     save_weights(folders["classifier"] / "weights.safetensors", network())
-    width = DEFAULTS["optimal_perturbation"]["width"]
-    save_weights(folders["fitted"] / "weights.safetensors", optimal.FieldNetwork(4, width, 0, 2))
     return folders
+
+
+def learnt_by(family):
+    """Weights that a family might have learnt."""
+    if family == "optimal":
+        return optimal.FieldNetwork(4, DEFAULTS["optimal_perturbation"]["width"], 0, 2)
+    names = [name for name in DEFAULTS if catalogue.METHODS[name].family == family]
+    generators = {name: Generator(4, DEFAULTS[name]["width"], variant_of(DEFAULTS[name]), 0) for name in names}
+    for generator in generators.values():
+        torch.nn.init.ones_(generator.decoder.last.weight)
+    return torch.nn.ModuleDict(generators)
 
 
 @pytest.fixture
@@ -70,8 +82,11 @@ def run_maps(context, upstream):
     def run(family, gate="classifier"):
         methods = {name: DEFAULTS[name] for name in DEFAULTS if catalogue.METHODS[name].family == family}
         params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "view": "slice", "min_foreground_mm2": 10}
+        params["roles"] = ["test", "val", "shift"]
         read = dict(upstream)
-        if not any(catalogue.METHODS[name].fits for name in methods):
+        if any(catalogue.METHODS[name].fits for name in methods):
+            save_weights(read["fitted"] / "weights.safetensors", learnt_by(family))
+        else:
             del read["fitted"]
         running = context("maps", params, **read)
         deterministic = torch.are_deterministic_algorithms_enabled()
@@ -115,21 +130,25 @@ def test_without_gate_every_unit_is_explained(run_maps, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_units_that_do_not_pass_cost_no_forwards(run_maps, monkeypatch, family):
     seen = []
-    for module in (base, optimal):
+    for module in (base, optimal, counterfactual):
         monkeypatch.setattr(module, "freeze", lambda model, device: counted(freeze(model, device), seen))
-    gated = run_maps(family).counts["forwards"]
+    running = run_maps(family)
+    gated = running.counts["forwards"]
     passed = sum(seen)
     seen.clear()
     ungated = run_maps(family, "none").counts["forwards"]
     assert gated == passed
     assert ungated == sum(seen)
-    assert gated == sum(forwards_alone(family, case, unit) for case, units in PASSING.items() for unit in units)
+    path = running.upstream["fitted"][0] / "weights.safetensors" if "fitted" in running.upstream else None
+    fitted = load_file(path) if path else None
+    alone = [forwards_alone(family, case, unit, fitted) for case, units in PASSING.items() for unit in units]
+    assert gated == sum(alone)
 
 
-def forwards_alone(family, case, unit):
+def forwards_alone(family, case, unit, fitted):
     """What it costs to explain one unit."""
     methods = {name: DEFAULTS[name] for name in DEFAULTS if catalogue.METHODS[name].family == family}
-    task = explained((unit,), units=units(case))
+    task = explained((unit,), units=units(case), fitted=fitted)
     import_module(f"weakseg.maps.{family}").explain(task, methods)
     return task.forwards
 

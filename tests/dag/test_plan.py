@@ -312,3 +312,55 @@ def test_snakemake_refuses_bad_configuration_before_anything_is_written(tmp_path
     assert "config: data.brats.pth: unknown key; did you mean path?" in said
     assert "Traceback" not in said
     assert not (tmp_path / "results").exists()
+
+
+COUNTERFACTUAL = {"coin": {"seeds": 2}, "singla": {"seeds": 2}}
+
+
+def test_counterfactuals_of_slices_are_judged_by_two_other_classifiers():
+    planned = plan.build(config_text.load({"views": {"volume": {}}, "maps": {"methods": FEW | COUNTERFACTUAL}}))
+    fits = planned.of_stage("map_fit")
+    assert {run.label for run in fits} == {
+        f"{name}-slice-counterfactual-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1)
+    }
+    for run in fits:
+        dataset, seed = run.label.split("-")[0], run.params["seed"]
+        judges = {role: planned.runs[key] for role in catalogue.JUDGES for key in run.upstream[role]}
+        assert judges["selector"].label == f"{dataset}-slice-resnet-s{seed + 1}-f0"
+        assert judges["evaluator"].label == f"{dataset}-slice-densenet-s{seed + 2}-f0"
+        assert set(run.upstream) == {"index", "preprocess", "classifier", *catalogue.JUDGES}
+        assert set(run.params["methods"]) == {"coin", "singla"}
+    explaining = [run for run in planned.of_stage("maps") if "coin" in run.params["methods"]]
+    assert len(explaining) == len(fits)
+    for run in explaining:
+        assert set(run.upstream) == {"index", "preprocess", "classifier", "fitted"}
+    # The selector of seed 0 explains seed 1 anyway; no judge is compared or published with the classifiers.
+    assert len(planned.of_stage("classifier")) == len(catalogue.DATASETS) * (3 + 2)
+    (board,), (models,) = planned.of_stage("leaderboard"), planned.of_stage("models")
+    for run in (board, models):
+        read = {planned.runs[key].params["architecture"] for key in run.upstream["classifiers"]}
+        assert read == {"resnet", "resnet3d"}
+    assert not any("densenet" in str(path) for path in planned.published)
+
+
+def test_reconstruction_by_region_reads_organ_masks_where_there_are_any():
+    kits = {"data": {"brats": None, "instance": None}, "maps": {"methods": FEW | {"coin": {"carl": True}}}}
+    planned = plan.build(config_text.load(kits))
+    for run in planned.of_stage("map_fit"):
+        assert [planned.runs[key].stage for key in run.upstream["anatomy"]] == ["anatomy"]
+    assert all("anatomy" not in run.upstream for run in planned.of_stage("maps"))
+    with pytest.raises(WeaksegError, match=r"carl needs organ masks, which data.brats has not"):
+        plan.build(config_text.load({"maps": kits["maps"]}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"where": ["brats-volume"]}, "counterfactuals are made of slices"),
+        ({"skips": 5}, "less than or equal to 4"),
+        ({"training": {"checkpoint": 10, "generator_every": 20}}, "so the generator would not learn"),
+    ],
+)
+def test_impossible_counterfactuals_are_refused(settings, fault):
+    with pytest.raises(WeaksegError, match=fault):
+        config_text.load({"maps": {"methods": {"coin": settings}}})

@@ -55,7 +55,7 @@ def volume(tmp_path_factory):
         patch.chdir(folder)
         planned = plan.build(config_text.load(VOLUME))
         run_stages(planned, "phantom", "index", "preprocess", "truth", "labels", "supervoxels", "classifier")
-        hidden = {path: folder / str(number) for number, path in enumerate(_masks())}
+        hidden = {path: folder / str(number) for number, path in enumerate(masks_of())}
         for path, away in hidden.items():
             path.rename(away)
         run_stages(planned, *BLIND)
@@ -66,7 +66,8 @@ def volume(tmp_path_factory):
     return planned, folder
 
 
-def _masks():
+def masks_of():
+    """All lesion masks of the plan ``volume`` in the working directory."""
     masks = [*Path("data").rglob("*_seg.nii.gz"), *Path("results/runs/truth").iterdir()]
     assert len(masks) == 15 + 2 + 1
     return masks

@@ -12,10 +12,12 @@ import torch
 from tests.maps_factory import ARCHITECTURE, DEFAULTS, MODALITIES, POSITIONS, network, supervoxels, units
 
 from weakseg import nifti
+from weakseg.counterfactual.networks import Generator
+from weakseg.counterfactual.variants import variant_of
 from weakseg.data.views import read_units
 from weakseg.errors import WeaksegError
 from weakseg.evaluation import explanations
-from weakseg.maps import fit, optimal
+from weakseg.maps import counterfactual, fit, optimal
 from weakseg.networks import load_weights, save_weights
 from weakseg.randomness import rng
 
@@ -129,3 +131,94 @@ def test_what_is_fitted_is_not_asked_about_random_weights():
     drawn = explanations.Drawn(units(), np.arange(5))
     families = {"folder": {"optimal_perturbation": DEFAULTS["optimal_perturbation"]}}
     assert not list(explanations._randomisation(None, network(), {"all": network(1)}, network(1), families, drawn))
+
+
+JUDGED = {name: DEFAULTS[name] for name in ("coin", "singla")}
+
+
+@pytest.fixture
+def judged(running, tmp_path):
+    """The stage for methods that two more classifiers judge."""
+    for number, role in enumerate(("selector", "evaluator"), 1):
+        folder = tmp_path / role
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"threshold": 0.0}))
+        (folder / "run.json").write_text(json.dumps({"params": {**ARCHITECTURE, "seed": number}}))
+        save_weights(folder / "weights.safetensors", network(number))
+        running.upstream[role] = [folder]
+    del running.upstream["supervoxels"]
+    running.params["methods"] = JUDGED
+    return running
+
+
+def generators():
+    return torch.nn.ModuleDict(
+        {name: Generator(4, JUDGED[name]["width"], variant_of(JUDGED[name]), 0) for name in JUDGED}
+    )
+
+
+def test_each_generator_is_written_with_what_it_reached(judged):
+    fit.run(judged)
+    learnt, start = generators(), generators().state_dict()
+    load_weights(judged.out / "weights.safetensors", learnt)
+    history = pd.read_csv(judged.out / "history.csv")
+    assert list(history["method"]) == ["coin", "singla"]
+    metrics = json.loads((judged.out / "metrics.json").read_text())
+    reports = ("positive", "negative", "flips_classifier", "flips_selector", "flips_evaluator", "step")
+    assert set(metrics) == {f"{name}.{report}" for name in JUDGED for report in reports}
+    for name in JUDGED:
+        weight = f"{name}.encoder.stem.weight"
+        assert not torch.equal(learnt.state_dict()[weight], start[weight])
+        of_method = history[history["method"] == name].iloc[-1]
+        assert metrics[f"{name}.positive"] == pytest.approx(of_method["positive"])
+        assert metrics[f"{name}.flips_selector"] == pytest.approx(of_method["flips"])
+        assert torch.equal(learnt[name].low, learnt["coin"].low)
+    inside = scan("a").foreground
+    values = [np.concatenate([scan(case).image[:, channel][inside] for case in "ab"]) for channel in range(4)]
+    np.testing.assert_allclose(learnt["coin"].high, [np.percentile(of, 99.5) for of in values], rtol=1e-5)
+    assert judged.truth_opened == {}
+
+
+def test_evaluator_decides_nothing(judged, tmp_path):
+    fit.run(judged)
+    before = (judged.out / "weights.safetensors").read_bytes()
+    metrics = json.loads((judged.out / "metrics.json").read_text())
+    save_weights(judged.folder("evaluator") / "weights.safetensors", network(9))
+    (judged.folder("evaluator") / "metrics.json").write_text(json.dumps({"threshold": -1e6}))
+    fit.run(replace(judged, state=tmp_path / "again"))
+    assert (judged.out / "weights.safetensors").read_bytes() == before
+    again = json.loads((judged.out / "metrics.json").read_text())
+    # What calls everything lesion, always, is never flipped.
+    assert again == {**metrics, **{f"{name}.flips_evaluator": 0.0 for name in JUDGED}}
+
+
+def test_slices_of_both_kinds_of_all_training_and_validation_cases(judged, monkeypatch):
+    seen = []
+    plain = counterfactual.train
+    monkeypatch.setattr(counterfactual, "train", lambda *given: seen.append(given[1:3]) or plain(*given))
+    judged.params["methods"] = {"coin": {**JUDGED["coin"], "training": {**JUDGED["coin"]["training"], "slices": 4}}}
+    fit.run(judged)
+    (pools,) = seen
+    for slices, cases in zip(pools, ("ab", "c"), strict=True):
+        assert len(slices.images) == 4 * len(cases)
+        assert slices.organ is None
+        logits = np.concatenate([logits_of(case) for case in cases])
+        assert 0 < slices.called.sum() <= (logits >= THRESHOLD).sum()
+        probability = 1 / (1 + np.exp(THRESHOLD - logits))
+        assert all(np.abs(probability - one).min() < 1e-5 for one in slices.probability.numpy())
+
+
+def test_organ_is_cut_as_the_units_are(judged, monkeypatch, tmp_path):
+    folder, made = tmp_path / "anatomy", scan("a")
+    organ = np.zeros(made.shape, np.uint8)
+    organ[5:12, 8:15] = 1
+    for case in "abc":
+        nifti.write(folder / f"{case}.nii.gz", organ, made.affine)
+    judged.upstream["anatomy"] = [folder]
+    judged.params["methods"] = {"coin": {**JUDGED["coin"], "carl": True}}
+    seen = []
+    plain = counterfactual.train
+    monkeypatch.setattr(counterfactual, "train", lambda *given: seen.append(given[1]) or plain(*given))
+    fit.run(judged)
+    assert seen[0].organ.shape == (10, 1, *organ.shape[:2])
+    np.testing.assert_array_equal(seen[0].organ[3, 0], organ[..., 0] > 0)

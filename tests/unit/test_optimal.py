@@ -76,7 +76,8 @@ def examples(state, size=SIZES[0], seed=0):
     def open_case(name):
         return replace(case(name, size)[0], seed=seed, network=network)
 
-    return Examples(TRAIN, VAL, open_case, network, scale, None, seed, state, "cpu")
+    every = {"train": TRAIN, "val": VAL}
+    return Examples(TRAIN, VAL, every, open_case, network, scale, None, seed, state, "cpu")
 
 
 def methods(epochs=10, **changes):

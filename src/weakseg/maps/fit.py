@@ -1,14 +1,15 @@
 """The stage ``map_fit``: map methods that have something to learn do so for each classifier, on its training cases.
 
 Such a family has a second function, ``fit``, beside ``explain``. It sees units and the frozen classifier, no labels and
-no masks; what it has learnt comes back to ``explain`` as :attr:`weakseg.maps.base.Explained.fitted`.
+no lesion masks; what it has learnt comes back to ``explain`` as :attr:`weakseg.maps.base.Explained.fitted`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -19,16 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from weakseg import catalogue
+from weakseg import catalogue, nifti
+from weakseg.data.anatomy import organ_file
+from weakseg.data.grid import resample
 from weakseg.data.index import read_cases
-from weakseg.data.views import read_units
+from weakseg.data.views import Units, read_units
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context, write_json
 from weakseg.maps.base import Explained, Methods, read_networks, supervoxels_of
+from weakseg.maps.judge import BATCH, Judge, read_judge
 from weakseg.networks import save_weights
-
-BATCH = 64
-"""Units per forward; results do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Examples:
 
     Attributes:
         train, val: cases with units that show what is explained.
+        every: all cases of these two roles, by role.
         open: reads a case; ``selected`` are those units.
         network: the frozen classifier, one logit.
         scale: standard deviation of its logits over all validation units.
@@ -44,10 +46,14 @@ class Examples:
         seed: repetition.
         state: folder that survives a kill.
         device: where networks are.
+        judges: the ``classifier`` itself at its own threshold; for methods that are judged by others as well a
+            ``selector``, which may choose between checkpoints, and an ``evaluator``, which only reports.
+        organ: the organ at a case's units, (N, *spatial) bool; None if no method of the family needs it.
     """
 
     train: list[str]
     val: list[str]
+    every: dict[str, list[str]]
     open: Callable[[str], Explained]
     network: nn.Module
     scale: float
@@ -55,14 +61,22 @@ class Examples:
     seed: int
     state: Path
     device: str
+    judges: dict[str, Judge] = field(default_factory=dict)
+    organ: Callable[[Units], NDArray] | None = None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a family has learnt: a network, how it got there by epoch, and what it reached on the validation cases."""
+    """What a family has learnt: a network, how it got there, and what it reached on the validation cases.
+
+    Attributes:
+        network: whose weights ``explain`` is given.
+        history: a record for each epoch or checkpoint.
+        metrics: what was reached, by name.
+    """
 
     network: nn.Module
-    history: list[dict[str, float]]
+    history: Sequence[Mapping[str, float | str]]
     metrics: dict[str, float]
 
 
@@ -115,9 +129,11 @@ def run(context: Context) -> None:
     scale = float(np.std(np.concatenate([logits[case] for case in roles["val"]]))) or 1.0
     (family,) = {catalogue.METHODS[name].family for name in params["methods"]}
     fit: Fit = import_module(f"weakseg.maps.{family}").fit
+    judges = {role: read_judge(context, role) for role in catalogue.JUDGES if role in context.upstream}
     fitted = fit(
         Examples(
             **shown,
+            every={role: roles[role] for role in shown},
             open=open_case,
             network=trained,
             scale=scale,
@@ -125,12 +141,21 @@ def run(context: Context) -> None:
             seed=params["seed"],
             state=context.state,
             device=context.device,
+            judges={"classifier": Judge(trained, threshold), **judges},
+            organ=partial(_organ_of, context) if "anatomy" in context.upstream else None,
         ),
         params["methods"],
     )
     save_weights(context.out / "weights.safetensors", fitted.network)
     pd.DataFrame(fitted.history).to_csv(context.out / "history.csv", index=False)
     write_json(context.out / "metrics.json", fitted.metrics)
+
+
+def _organ_of(context: Context, units: Units) -> NDArray:
+    """The organ of a case at its units, (N, *spatial) bool."""
+    organ, affine = nifti.read(organ_file(context.folder("anatomy"), units.case), np.uint8)
+    inside: NDArray = units.cut(resample(organ, affine, units.shape, units.affine, "nearest") > 0)
+    return inside
 
 
 def _logits(explained: Explained) -> NDArray:
