@@ -157,14 +157,16 @@ class OptimalConfig(MethodConfig):
 
 
 class GeneratorTrainingConfig(Section):
-    steps: Positive = Field(800, description="Batches; each is a step of the discriminator.")
-    generator_every: Positive = Field(2, description="Batches from one step of the generator to the next.")
+    steps: Positive = Field(200, description="Batches; each is a step of the discriminator.")
+    generator_every: Positive = Field(1, description="Batches from one step of the generator to the next; COIN: 5.")
     batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Slices of a batch; half are called lesion.")
     slices: Annotated[int, Field(ge=2)] = Field(
         16, description="Most slices of a case that are trained or validated on; half are called lesion."
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(2e-4, description="Of Adam, for both networks.")
-    checkpoint: Positive = Field(100, description="Batches between two checkpoints that may be kept.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(
+        2e-3, description="Of Adam, for both networks; COIN: 2e-4, in far more steps."
+    )
+    checkpoint: Positive = Field(50, description="Batches between two checkpoints that may be kept.")
     least_flips: Share = Field(
         0.9,
         description="Of the checkpoints that flip this share of the selector's lesion calls on validation slices, the "
@@ -179,7 +181,9 @@ class GeneratorTrainingConfig(Section):
 
 
 class CoinConfig(MethodConfig):
-    width: Positive = Field(8, description="Channels at full resolution, doubled at each of five halvings.")
+    width: Positive = Field(
+        8, description="Channels at half the resolution, doubled at each of four more halvings; COIN: 64."
+    )
     skips: Annotated[int, Field(ge=0, le=SKIPS)] = Field(
         COIN.skips, description="Sizes, from the coarsest on, at which the encoder's features reach the decoder."
     )
