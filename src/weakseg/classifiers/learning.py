@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -98,21 +99,12 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
 
     balance = torch.tensor((train_rows["label"] != LESION).sum() / (train_rows["label"] == LESION).sum())
     loss = nn.BCEWithLogitsLoss(pos_weight=balance.float().to(context.device))
-    settings = params["training"]
-    schedule = Schedule(
-        settings["epochs"],
-        settings["patience"],
-        settings["learning_rate"],
-        settings["weight_decay"],
-        settings["averaging"],
-        batches.steps,
-    )
     history = train(
         network,
         batches,
         lambda logits, labels: loss(logits[:, 0], labels),
         validation_score,
-        schedule,
+        schedule_of(params["training"], batches.steps),
         context.state,
         context.device,
     )
@@ -120,6 +112,17 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
     context.count("labels_used", len(train_rows) + len(val_rows))
     pd.DataFrame(history).to_csv(context.out / "history.csv", index=False)
     return freeze(network, context.device)
+
+
+def schedule_of(settings: dict[str, Any], steps: int) -> Schedule:
+    """How long to train with these settings, at so many steps an epoch.
+
+    One number of epochs would leave a small data set with few steps, so both epochs and patience grow with
+    ``least_steps``.
+    """
+    longer = max(1, settings["least_steps"] / (settings["epochs"] * steps))
+    epochs, patience = (math.ceil(longer * settings[name]) for name in ("epochs", "patience"))
+    return Schedule(epochs, patience, settings["learning_rate"], settings["weight_decay"], settings["averaging"], steps)
 
 
 def labelled(units: pd.DataFrame, role: str) -> pd.DataFrame:
