@@ -62,17 +62,17 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
-    "classifier": Stage(11, "weakseg.classifiers.resnet:run"),
-    "volume_classifier": Stage(5, "weakseg.classifiers.resnet3d:run"),
+    "classifier": Stage(12, "weakseg.classifiers.resnet:run"),
+    "volume_classifier": Stage(6, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or mask.
-    "map_fit": Stage(3, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
-    "maps": Stage(13, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(4, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal",)),
+    "maps": Stage(14, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(7, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(8, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(5, "weakseg.refinements:run"),
     "scores": Stage(10, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(9, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(10, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(3, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(7, "weakseg.studies.leaderboard:run"),
@@ -80,12 +80,12 @@ STAGES: dict[str, Stage] = {
     "figures": Stage(8, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(14, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(8, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(8, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(9, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(15, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(9, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(10, "weakseg.studies.sneak_attack.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(2, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(3, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -16,7 +16,7 @@ from weakseg.data.labels import LESION, UNLABELLED
 from weakseg.errors import WeaksegError
 from weakseg.evaluation.classification import auc, sensitivity_specificity, youden_threshold
 from weakseg.execution import Context, write_json
-from weakseg.networks import classifier_network, freeze, save_weights
+from weakseg.networks import classifier_network, freeze, reproducible, save_weights
 from weakseg.randomness import rng
 from weakseg.training import Schedule, train
 
@@ -88,8 +88,7 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
         WeaksegError: the fold's training or validation units are all of one class.
     """
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     train_rows, val_rows = labelled(units, "train"), labelled(units, "val")
     network = classifier_network(images.channels(train_rows), params, params["seed"]).to(context.device)
     batches = TrainingBatches(images, train_rows, params)

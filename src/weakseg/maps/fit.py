@@ -25,7 +25,7 @@ from weakseg.data.views import read_units
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context, write_json
 from weakseg.maps.base import Explained, Methods, read_networks, supervoxels_of
-from weakseg.networks import save_weights
+from weakseg.networks import reproducible, save_weights
 
 BATCH = 64
 """Units per forward; results do not depend on it."""
@@ -82,8 +82,7 @@ def run(context: Context) -> None:
         WeaksegError: the classifier calls no slice of the training or validation cases lesion.
     """
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     threshold = json.loads((context.folder("classifier") / "metrics.json").read_text())["threshold"]
