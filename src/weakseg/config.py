@@ -110,7 +110,7 @@ class ProtocolConfig(Section):
 
 
 class ReportConfig(Section):
-    overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
+    overlay_cases: Positive = Field(6, description="Test cases in each `overlays-*.png`.")
     minutes_per_mask: Annotated[float, Field(ge=0)] = Field(
         30, description="Annotator's minutes for a case's mask in `masks.png`: an assumption, put your own."
     )

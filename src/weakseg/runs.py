@@ -36,7 +36,7 @@ PUBLISHED = {
         "tables/labels.csv",
     ),
     "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
-    "figures": ("figures/overlays.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
+    "figures": ("figures/overlays-{panel}.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
         "tables/sneak_attack.csv",
@@ -59,7 +59,10 @@ PUBLISHED = {
         "figures/relevance_maps.png",
     ),
 }
-"""What people look for, by the stage that makes it; `{classifier}` stands for the label of each classifier's run."""
+"""What people look for, by the stage that makes it.
+
+`{classifier}` stands for the label of each classifier's run, `{panel}` for each data set and view.
+"""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,13 @@ class Plan:
         """The files that this configuration ends in."""
         patterns = [name for stage, names in PUBLISHED.items() if self.of_stage(stage) for name in names]
         labels = [run.label for stage in catalogue.CLASSIFIERS for run in self.of_stage(stage)]
-        names = [pattern.format(classifier=label) for pattern in patterns for label in labels]
+        panels = dict.fromkeys("-".join(label.split("-")[:2]) for label in labels)
+        names = [
+            pattern.format(classifier=label, panel=panel)
+            for pattern in patterns
+            for label in labels
+            for panel in panels
+        ]
         return [self.destination / name for name in dict.fromkeys(names)]
 
     def spec(self, run: Run) -> dict[str, Any]:
