@@ -258,11 +258,12 @@ def plan_scores(
 ) -> str:
     """Refine the maps of each fold and score all together, so that the oracle's set is the whole test set."""
     config = plan.config
+    repetition = f"{view.suffix(gate)}-s{seed}"
     map_chains = dict.fromkeys(_map_chain(chain) for chain in config.refinements.chains)
     refined = [
         plan.add(
             "refinement",
-            f"{name}-{view.name}{view.suffix(gate)}-s{seed}-f{plan.runs[of_fold[0]].params['fold']}-{chain.replace('+', '-')}",
+            f"{name}-{view.name}{repetition}-f{plan.runs[of_fold[0]].params['fold']}-{chain.replace('+', '-')}",
             {"steps": chain.split("+")},
             maps=of_fold,
             preprocess=data["preprocess"],
@@ -287,7 +288,7 @@ def plan_scores(
         "data_seed": config.data_seed,
     }
     upstream = {role: data[role] for role in ("index", "preprocess", "truth", "labels")}
-    label = f"{name}-{view.name}{what}{view.suffix(gate)}-s{seed}"
+    label = f"{name}-{view.name}{what}{repetition}"
     every = list(itertools.chain(*maps))
     return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=every, refinements=refined)
 
