@@ -56,9 +56,14 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     chains = list(dict.fromkeys(sorted(board["refinement"], key=lambda chain: (chain != "threshold", chain))))
     colours = dict(zip(chains, itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
     panels = list(board.groupby(style.PANEL))
-    methods = [name for name in catalogue.METHODS if name in set(board["method"])]
-    height = 1.2 + 0.55 * len(methods) * len(panels)
-    figure, axes = plt.subplots(len(panels), len(points), figsize=(3.2 * len(points) + 1, height), squeeze=False)
+    sizes = [rows["method"].nunique() for _, rows in panels]
+    figure, axes = plt.subplots(
+        len(panels),
+        len(points),
+        figsize=(3.2 * len(points) + 1, 0.4 * sum(sizes) + 0.8 * len(panels) + 1),
+        height_ratios=sizes,
+        squeeze=False,
+    )
     for line, (key, rows) in zip(axes, panels, strict=True):
         order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
         for axis, point in zip(line, points, strict=True):
