@@ -44,7 +44,7 @@ class StemStrideConfig(Section):
 
 class ResNetConfig(ResidualNetworkConfig):
     stem_stride: StemStrideConfig = StemStrideConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = TrainingConfig(least_steps=1950)
 
 
 class VolumeTrainingConfig(TrainingConfig):

@@ -256,5 +256,6 @@ class VolumeViewConfig(Section):
 class ViewsConfig(Section):
     slice: SliceViewConfig = SliceViewConfig()
     volume: VolumeViewConfig | None = Field(
-        None, description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
+        VolumeViewConfig(seeds=1),
+        description="Whole cases, for data sets with grades (`brats`); null leaves the view out.",
     )

@@ -69,7 +69,15 @@ def upstream(tmp_path):
 def run_maps(context, upstream):
     def run(family, gate="classifier"):
         methods = {name: DEFAULTS[name] for name in DEFAULTS if catalogue.METHODS[name].family == family}
-        params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "view": "slice", "min_foreground_mm2": 10}
+        params = {
+            "methods": methods,
+            "gate": gate,
+            "seed": 0,
+            "fold": 0,
+            "roles": ["test", "val", "shift"],
+            "view": "slice",
+            "min_foreground_mm2": 10,
+        }
         read = dict(upstream)
         if not any(catalogue.METHODS[name].fits for name in methods):
             del read["fitted"]

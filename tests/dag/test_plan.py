@@ -19,7 +19,7 @@ def folders(planned, *stages):
 
 FEW = {name: None for name in MethodsConfig.model_fields if name not in ("gradcam", "layercam")}
 """What leaves Grad-CAM and LayerCAM alone."""
-BOTH_VIEWS = {"views": {"volume": {}}, "maps": {"methods": FEW}}
+BOTH_VIEWS = {"views": {"volume": {"seeds": None}}, "maps": {"methods": FEW}}
 
 
 def test_default_stays_under_120_jobs():
@@ -28,7 +28,7 @@ def test_default_stays_under_120_jobs():
 
 def test_methods_run_where_and_as_often_as_they_say():
     methods = FEW | {"layercam": {"seeds": 2}, "ablation": {"where": ["brats-volume"], "seeds": 1}}
-    planned = plan.build(config_text.load({"views": {"volume": {}}, "maps": {"methods": methods}}))
+    planned = plan.build(config_text.load({"views": {"volume": {"seeds": None}}, "maps": {"methods": methods}}))
     labels = {name: set() for name in ("gradcam", "layercam", "ablation")}
     for run in planned.of_stage("maps"):
         for name in labels.keys() & run.params["methods"].keys():
@@ -62,7 +62,7 @@ def test_another_data_seed_changes_everything():
 
 
 def test_a_parameter_changes_its_stage_and_what_follows_only():
-    volumes = {"views": {"volume": {}}}
+    volumes = {"views": {"volume": {"seeds": None}}}
     one = plan.build(config_text.load(volumes))
     other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer1"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
@@ -177,7 +177,7 @@ def test_volumes_are_planned_for_data_sets_with_grades_alone():
 
 
 def test_volumes_change_nothing_for_slices():
-    both, slices = (plan.build(config_text.load({"views": {"volume": view}})) for view in ({}, None))
+    both, slices = (plan.build(config_text.load({"views": {"volume": view}})) for view in ({"seeds": None}, None))
     stages = ("classifier", "maps", "mean_mask", "refinement", "scores", "faithfulness")
     assert folders(slices, *stages) < folders(both, *stages)
 

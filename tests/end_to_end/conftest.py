@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from tests.runner import REPOSITORY, run_stages, snakemake
+from tests.runner import REPOSITORY, SLOW, run_stages, snakemake
 
 from weakseg import catalogue, config_text, plan
 from weakseg.workflow import publish
@@ -18,10 +18,10 @@ VOLUME = {
         "instance": None,
         "kits": None,
     },
-    "views": {"volume": {}},
-    "maps": {"methods": dict.fromkeys(("cam", "gradcampp", "xgradcam", "hirescam"))},
+    "views": {"volume": {"seeds": None}},
+    "maps": {"methods": dict.fromkeys(("cam", "gradcampp", "xgradcam", "hirescam", *SLOW))},
     "classifiers": {
-        "resnet": {"width": 4, "training": {"epochs": 1}},
+        "resnet": {"width": 4, "training": {"epochs": 1, "least_steps": 0}},
         "resnet3d": {"width": 4, "training": {"epochs": 2, "batch_size": 4}},
     },
     "refinements": {"chains": ["threshold", "supervoxel+components"]},

@@ -90,7 +90,7 @@ def test_config_yaml_is_the_default():
     assert read_config() == Config()
 
 
-@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "methods", "paper"])
+@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "paper"])
 def test_overlays_are_valid_and_publish_elsewhere(overlay):
     assert read_config([REPOSITORY / "config" / f"{overlay}.yaml"]).name == overlay
 
