@@ -27,7 +27,7 @@ from weakseg.workflow import read_config
         ({"data": {"brats": None, "instance": None, "kits": None}}, "keep at least one"),
         ({"refinements": {"chains": ["supervoxl"]}}, "unknown refinement 'supervoxl'; did you mean supervoxel?"),
         ({"refinements": {"chains": ["random_walk"]}}, "did you mean random_walker?"),
-        ({"refinements": {"random_walker": {"low": 0.8}}}, "low: 0.8 must lie below high, 0.8"),
+        ({"refinements": {"random_walker": {"low": 0.9}}}, "low: 0.9 must lie below high, 0.9"),
         ({"refinements": {"clusters": {"number": 1}}}, "refinements.clusters.number"),
         ({"refinements": {"clusters": {"algorithm": "otsu"}}}, "refinements.clusters.algorithm"),
         ({"refinements": {"crf": {"appearance_mm": 1}}}, "refinements.crf.appearance_mm"),

@@ -129,10 +129,8 @@ def _kmeans(sample: NDArray, start: NDArray) -> Callable[[NDArray], NDArray]:
 
 
 def _gaussian_mixture(sample: NDArray, start: NDArray) -> Callable[[NDArray], NDArray]:
-    fitted = GaussianMixture(
-        len(start), means_init=start, weights_init=np.full(len(start), 1 / len(start)), random_state=0
-    )
-    return fitted.fit(sample).predict
+    # It starts from a k-means of its own: covariances that it draws from there would not fit other centres.
+    return GaussianMixture(len(start), random_state=0).fit(sample).predict
 
 
 def _fuzzy_cmeans(sample: NDArray, start: NDArray) -> Callable[[NDArray], NDArray]:
