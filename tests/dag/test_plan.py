@@ -231,7 +231,9 @@ def test_refinements_are_given_what_their_steps_need():
     assert set(blind.upstream) == {"maps", "preprocess"}
     assert blind.params["packages"] == keys.versions_of(["scikit-learn"])
     assert set(blind.params["settings"]) == {"clusters", "random_walker"}
-    assert "packages" not in runs["brats-slice-s0-f0-crf-supervoxel"].params
+    mixed = runs["brats-slice-s0-f0-crf-supervoxel"]
+    assert set(mixed.params) == {"steps", "settings"}
+    assert set(mixed.params["settings"]) == {"crf"}
 
 
 def test_channels_are_planned_by_their_places():

@@ -8,7 +8,7 @@ from tests.refinements_factory import best_dice, corrupted, dice, make, settings
 
 from weakseg.randomness import rng
 from weakseg.refinements.case import Case, NotRefinedError
-from weakseg.refinements.clusters import cluster, refine
+from weakseg.refinements.clusters import cluster, fuzzy_centres, refine, smooth
 
 ALGORITHMS = ("kmeans", "gaussian_mixture", "fuzzy_cmeans")
 ONE_MM = (1.0, 1.0, 1.0)
@@ -55,10 +55,17 @@ def test_kmeans_is_as_good_as_many_starts():
     assert spread <= 1.02 * KMeans(3, n_init=10, random_state=0).fit(values).inertia_
 
 
-def test_fuzzy_cmeans_by_hand():
-    """Two pairs far apart: by symmetry each centre lies in the middle of its pair."""
-    values = np.array([[0.0], [0.2], [0.8], [1.0]], np.float32)
-    assert alike(cluster(values, "fuzzy_cmeans", 2), np.array([0, 0, 1, 1]))
+def test_fuzzy_centres_are_the_best():
+    """With memberships at their best, the cost of exponent 2 is a sum of 1 / sum_k 1 / d_k^2: no centre lowers it."""
+    sample = rng(0, "skewed").beta(2, 5, (500, 1))
+    centres = fuzzy_centres(sample, np.array([[0.1], [0.8]]))
+
+    def cost(of):
+        return (1 / (1 / (sample - of.T) ** 2).sum(1)).sum()
+
+    for moved in (0.02, -0.02):
+        assert cost(centres) < cost(centres + np.array([[moved], [0]]))
+        assert cost(centres) < cost(centres + np.array([[0], [moved]]))
 
 
 def three_squares():
@@ -82,7 +89,7 @@ def test_pieces_are_kept_by_what_the_map_says_of_them():
 
 def test_a_piece_needs_its_share_above_half_the_peak():
     image, relevance, squares = three_squares()
-    relevance[4:12, 24:30] = 0  # two of its eight rows are left
+    relevance[4:12, 24:30] = 0.4  # two of its eight rows are left
     foreground = np.ones(image.shape, bool)
     assert not clustered(relevance, image, foreground)[squares[1]].any()
     assert clustered(relevance, image, foreground, overlap=0.2)[squares[1]].all()
@@ -97,12 +104,14 @@ def test_all_pieces_may_miss():
 def test_slices_without_relevance_do_not_count():
     """A gated slice is neither clustered nor can it hold a piece."""
     image, relevance, squares = three_squares()
-    image, relevance = (np.concatenate([of, of], axis=2) for of in (image, relevance))
-    image[:, :, 2:] *= 7
-    relevance[:, :, 2:] = 0
-    refined = clustered(relevance, np.minimum(image, 1), np.ones(image.shape, bool))
-    assert refined[squares[0]][:, :, :2].all()
-    assert not refined[:, :, 2:].any()
+    gated = np.full((40, 40, 2), 9.0)
+    gated[:20] = -9
+    image = np.concatenate([image, gated, image], axis=2)
+    relevance = np.concatenate([relevance, 0 * gated, relevance], axis=2)
+    refined = clustered(relevance, image, np.ones(image.shape, bool))
+    assert refined[squares[0]][:, :, [0, 1, 4, 5]].all()
+    assert not refined[:, :, 2:4].any()
+    assert not refined[20:].any()
 
 
 def test_what_lies_outside_the_foreground_does_not_seep_in():
@@ -114,6 +123,11 @@ def test_what_lies_outside_the_foreground_does_not_seep_in():
     relevance[34:] = 0
     plain, beside = (clustered(relevance, of, foreground, smoothing_mm=2) for of in (image, bright))
     np.testing.assert_array_equal(plain, beside)
+
+
+def test_smoothing_leaves_a_constant_as_it_is():
+    foreground = rng(0, "foreground").random((9, 8, 7)) < 0.6
+    np.testing.assert_allclose(smooth(foreground[None].astype(np.float32), foreground, (1, 2, 0.5))[0], foreground)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -32,6 +32,15 @@ def test_grid_means_are_nearly_those_over_all_pairs():
     np.testing.assert_allclose(grid.mean(np.full(len(values), 0.3, np.float32)), 0.3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_grid_means_do_not_depend_on_the_axes_direction(axis):
+    inside = np.ones((15, 13, 6), bool)
+    image, values = (rng(0, name).random(inside.shape).astype(np.float32) for name in ("image", "values"))
+    plain = BilateralGrid(inside, image, SPACING, 4.0, 0.2).mean(values.ravel()).reshape(inside.shape)
+    flipped = BilateralGrid(inside, np.flip(image, axis), SPACING, 4.0, 0.2).mean(np.flip(values, axis).ravel())
+    np.testing.assert_allclose(np.flip(flipped.reshape(inside.shape), axis), plain, atol=1e-5)
+
+
 def test_neighbours_mean_leaves_the_voxel_out():
     inside = rng(0, "inside").random((9, 8, 4)) < 0.7
     values = rng(0, "values").normal(0, 1, np.count_nonzero(inside)).astype(np.float32)

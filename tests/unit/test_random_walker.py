@@ -10,7 +10,7 @@ from tests.refinements_factory import best_dice, corrupted, make, settings
 from weakseg.randomness import rng
 from weakseg.refinements import random_walker as module
 from weakseg.refinements.case import Case, NotRefinedError
-from weakseg.refinements.random_walker import block_means, refine, walk
+from weakseg.refinements.random_walker import blocks, refine, walk
 
 
 def test_on_a_line_the_probability_falls_evenly():
@@ -51,12 +51,12 @@ def test_as_scikit_image_where_voxels_are_cubes(shape):
 
 
 def test_walks_stay_in_the_foreground():
-    """An island without a seed keeps its relevance; one with seeds is walked on its own."""
-    relative = np.array([0.5, 0.5, 0, 1, 0.5, 0])[:, None, None]
-    inside = np.array([True, True, False, True, True, True])[:, None, None]
+    """Islands without a seed keep their relevance; those with one kind of seed alone become that."""
+    relative = np.array([0.5, 0.5, 0, 0.5, 0, 0.5, 1, 0.5, 0, 0, 0.5])[:, None, None]
+    inside = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1], bool)[:, None, None]
     flat = np.zeros((1, *relative.shape), np.float32)
     walked = walk(flat, inside, relative, (1, 1, 1), 0.8, 0.2, 100)
-    np.testing.assert_allclose(walked.ravel(), [0.5, 0.5, 0, 1, 0.5, 0], atol=1e-4)
+    np.testing.assert_allclose(walked.ravel(), [0.5, 0.5, 0, 0.5, 0, 1, 1, 0.5, 0, 0, 0.5], atol=1e-4)
 
 
 def test_without_a_normal_seed_the_map_stays():
@@ -81,9 +81,21 @@ def test_a_large_problem_is_solved_on_blocks(monkeypatch):
     assert refine(relevance[..., 24:25], slab, **settings("random_walker")).shape == (64, 64, 1)
 
 
-def test_block_means_by_hand():
-    volume = np.arange(6, dtype=float).reshape(3, 2, 1)
-    np.testing.assert_array_equal(block_means(volume, (2, 2, 1)), [[[1.5]], [[2.25]]])
+def test_blocks_by_hand():
+    volume = np.arange(6).reshape(3, 2, 1)
+    np.testing.assert_array_equal(blocks(volume, (2, 2, 1)), [[[[0, 1, 2, 3]]], [[[4, 5, 0, 0]]]])
+    np.testing.assert_array_equal(blocks(volume, (1, 1, 2))[..., 0], volume)
+
+
+def test_blocks_do_not_shift_the_result(monkeypatch):
+    """On an even line, lesion and normal tissue change places when it is turned round."""
+    monkeypatch.setattr(module, "LARGEST", 40)
+    relevance = np.concatenate([[1, 1], np.full(60, 0.5), [0, 0]]).astype(np.float32)[:, None, None]
+    image = np.arange(64, dtype=np.float32)[None, :, None, None]
+    case = Case(image, np.ones(relevance.shape, bool), (1.0, 1.0, 1.0))
+    line = refine(relevance, case, **{**settings("random_walker"), "beta": 0}).ravel()
+    np.testing.assert_allclose(line, np.interp(np.arange(64), [1, 62], [1, 0]), atol=0.03)
+    np.testing.assert_allclose(line + line[::-1], 1, atol=1e-3)
 
 
 def test_all_channels_hold_walks_back():

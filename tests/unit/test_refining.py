@@ -136,7 +136,7 @@ def test_the_stage_counts_what_it_could_not_refine(context, tmp_path):
     moved[:3, 3] = (-3, 0, 0)
     maps = {
         "good": (good, affine),
-        "elsewhere": (np.pad(good, [(2, 0), (0, 0), (0, 0)]), moved),
+        "elsewhere": (np.pad(good, [(2, 1), (0, 3), (0, 0)]), moved),
         "empty": (np.zeros_like(good), affine),
         "constant": (np.ones_like(good), affine),
         "nothing": (good, affine),

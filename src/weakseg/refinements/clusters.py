@@ -64,7 +64,7 @@ def refine(
     inside = case.foreground[box] & cut.any(axis=(0, 1))
     image = scaled(case, channels, box)
     if smoothing_mm > 0:
-        image = _smooth(image, case.foreground[box], [smoothing_mm / size for size in case.spacing])
+        image = smooth(image, case.foreground[box], [smoothing_mm / size for size in case.spacing])
     clusters = cluster(image[:, inside].T, algorithm, number)
     means = np.bincount(clusters, cut[inside]) / np.maximum(np.bincount(clusters), 1)
     mask = np.zeros(inside.shape, dtype=bool)
@@ -90,8 +90,11 @@ def _agreeing(pieces: NDArray, relevance: NDArray, overlap: float) -> NDArray:
     return np.where(agree, np.minimum(means / means[main], 1), 0)
 
 
-def _smooth(image: NDArray, foreground: NDArray, sigma: Sequence[float]) -> NDArray:
-    """A Gaussian mean over the foreground alone, so that what is outside does not seep in."""
+def smooth(image: NDArray, foreground: NDArray, sigma: Sequence[float]) -> NDArray:
+    """A Gaussian mean (sigma in voxels) of an image (C, X, Y, Z) over the foreground alone, 0 outside it.
+
+    What is outside does not seep in, and what is constant stays so up to the border.
+    """
     weight = ndimage.gaussian_filter(foreground.astype(np.float32), sigma)
     return np.stack(
         [np.where(foreground, ndimage.gaussian_filter(of, sigma) / np.maximum(weight, 1e-6), 0) for of in image]
@@ -134,7 +137,19 @@ def _gaussian_mixture(sample: NDArray, start: NDArray) -> Callable[[NDArray], ND
 
 
 def _fuzzy_cmeans(sample: NDArray, start: NDArray) -> Callable[[NDArray], NDArray]:
-    """Bezdek 1981: u_ik = 1 / sum_j (d_ik / d_jk)^(2 / (m - 1)); centres are means weighted with u^m."""
+    return _nearest(fuzzy_centres(sample, start))
+
+
+def fuzzy_centres(sample: NDArray, start: NDArray) -> NDArray:
+    """Bezdek 1981: u_ik = 1 / sum_j (d_ik / d_jk)^(2 / (m - 1)); centres are means weighted with u^m.
+
+    Args:
+        sample: (voxels, C).
+        start: (K, C) where centres begin.
+
+    Returns:
+        (K, C).
+    """
     centres = start
     for _ in range(ITERATIONS):
         squares = np.maximum(((sample[:, None] - centres) ** 2).sum(2), 1e-12)
@@ -145,7 +160,7 @@ def _fuzzy_cmeans(sample: NDArray, start: NDArray) -> Callable[[NDArray], NDArra
         centres = moved
         if shift < TOLERANCE:
             break
-    return _nearest(centres)
+    return centres
 
 
 def _nearest(centres: NDArray) -> Callable[[NDArray], NDArray]:

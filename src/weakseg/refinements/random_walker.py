@@ -30,7 +30,7 @@ def refine(relevance: NDArray, case: Case, *, high: float, low: float, beta: flo
     ``random_walker``, of one weight for all axes, is the case of equal spacing (``tests/unit/test_random_walker.py``).
     Only the box around what is not surely normal is looked at. If more than :data:`LARGEST` voxels in it have no seed,
     means over blocks, of as many voxels as make their sides alike, are solved in their place, and the probability is
-    interpolated linearly.
+    interpolated linearly between the seeds.
 
     Args:
         relevance: (X, Y, Z) in [0, 1]; both limits are shares of its largest value.
@@ -57,12 +57,12 @@ def refine(relevance: NDArray, case: Case, *, high: float, low: float, beta: flo
     if factors == (1, 1, 1):
         refined[box] = walk(image, inside, relative, case.spacing, high, low, beta)
         return refined
-    counts = block_means(inside.astype(np.float32), factors)
-    shares = np.maximum(counts, 1e-6)
+    # A block is lesion if any of its voxels is, and normal if all are: so no seed of lesion is lost.
+    counts = blocks(inside.astype(np.float32), factors).mean(3)
     coarse = walk(
-        np.stack([block_means(channel, factors) / shares for channel in image]),
+        np.stack([blocks(channel, factors).mean(3) for channel in image]) / np.maximum(counts, 1e-6),
         counts > 0,
-        block_means(relative, factors) / shares,
+        blocks(relative, factors).max(3),
         tuple(size * factor for size, factor in zip(case.spacing, factors, strict=True)),
         high,
         low,
@@ -90,12 +90,12 @@ def _block(
     return tuple(factors)
 
 
-def block_means(volume: NDArray, factors: Sequence[int]) -> NDArray:
-    """Means over blocks of a volume (X, Y, Z); those that reach over its end count 0 there."""
+def blocks(volume: NDArray, factors: Sequence[int]) -> NDArray:
+    """A volume (X, Y, Z) in blocks, (blocks along X, Y, Z, voxels of a block); beyond its end they hold 0."""
     width = [-size % factor for size, factor in zip(volume.shape, factors, strict=True)]
     padded = np.pad(volume, [(0, more) for more in width])
     split = [part for size, factor in zip(padded.shape, factors, strict=True) for part in (size // factor, factor)]
-    return padded.reshape(split).mean(axis=(1, 3, 5))
+    return padded.reshape(split).transpose(0, 2, 4, 1, 3, 5).reshape(*split[::2], -1)
 
 
 def walk(
