@@ -46,6 +46,12 @@ MAP_FAMILIES = (
 )
 """The modules that explain; a new family joins them."""
 
+MAP_REFINEMENTS = ("supervoxel", "clusters", "random_walker", "crf")
+"""Steps from map to map, each a module in ``weakseg.refinements``."""
+
+REFINEMENTS = ("threshold", *MAP_REFINEMENTS, "components")
+"""All steps that a chain may name."""
+
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
         2, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
@@ -69,7 +75,9 @@ STAGES: dict[str, Stage] = {
     "maps": Stage(14, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(8, "weakseg.maps.mean_mask:run", ("mean-mask",)),
-    "refinement": Stage(5, "weakseg.refinements:run"),
+    "refinement": Stage(
+        6, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
+    ),
     "scores": Stage(10, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(10, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
@@ -226,6 +234,8 @@ DATASETS: dict[str, DatasetFacts] = {
     "kits": DatasetFacts("kits", "abdomen_ct"),
 }
 
-REFINEMENTS = ("threshold", "supervoxel", "components")
 KEYED_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "nilearn")
 """The packages whose version is part of every run key."""
+
+STEP_PACKAGES = {"clusters": ("scikit-learn",)}
+"""Packages whose version is part of the key of a chain with a step, beside :data:`KEYED_PACKAGES`."""

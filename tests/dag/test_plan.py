@@ -212,6 +212,58 @@ def test_all_maps_of_a_view_and_seed_are_scored_together():
     assert [key for run in refined for key in run.upstream["maps"]] == scores.upstream["maps"]
 
 
+CHAINS = ["threshold", "supervoxel", "clusters+random_walker", "crf+supervoxel+components"]
+
+
+def refinements_of(**changed):
+    planned = plan.build(config_text.load({"seeds": [0], "refinements": {"chains": CHAINS, **changed}}))
+    return {run.label: run for run in planned.of_stage("refinement")}
+
+
+def test_refinements_are_given_what_their_steps_need():
+    runs = refinements_of()
+    chains = ("supervoxel", "clusters-random_walker", "crf-supervoxel")
+    assert set(runs) == {f"{name}-slice-s0-f0-{chain}" for name in catalogue.DATASETS for chain in chains}
+    plain = runs["brats-slice-s0-f0-supervoxel"]
+    assert plain.params == {"steps": ["supervoxel"]}
+    assert set(plain.upstream) == {"maps", "preprocess", "supervoxels"}
+    blind = runs["brats-slice-s0-f0-clusters-random_walker"]
+    assert set(blind.upstream) == {"maps", "preprocess"}
+    assert blind.params["packages"] == keys.versions_of(["scikit-learn"])
+    assert set(blind.params["settings"]) == {"clusters", "random_walker"}
+    mixed = runs["brats-slice-s0-f0-crf-supervoxel"]
+    assert set(mixed.params) == {"steps", "settings"}
+    assert set(mixed.params["settings"]) == {"crf"}
+
+
+def test_channels_are_planned_by_their_places():
+    def channels(**changed):
+        of_label = refinements_of(clusters=changed)
+        return {
+            name: of_label[f"{name}-slice-s0-f0-clusters-random_walker"].params["settings"]["clusters"]["channels"]
+            for name in catalogue.DATASETS
+        }
+
+    assert channels() == {"brats": [3], "instance": [0], "kits": [0]}
+    assert channels(channels="all") == {"brats": [0, 1, 2, 3], "instance": [0, 1, 2], "kits": [0]}
+    assert refinements_of()["brats-slice-s0-f0-crf-supervoxel"].params["settings"]["crf"]["channel"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "chain"),
+    [
+        ({"clusters": {"number": 5}}, "clusters-random_walker"),
+        ({"random_walker": {"beta": 50}}, "clusters-random_walker"),
+        ({"crf": {"iterations": 2}}, "crf-supervoxel"),
+    ],
+)
+def test_a_setting_of_a_step_changes_its_chains_only(changed, chain):
+    one, other = refinements_of(), refinements_of(**changed)
+    assert {label for label in one if one[label].key != other[label].key} == {
+        f"{name}-slice-s0-f0-{chain}" for name in catalogue.DATASETS
+    }
+
+
 def test_supervoxels_go_to_families_that_need_them(monkeypatch):
     plain = config_text.load({"maps": {"methods": FEW}})
     before = plan.build(plain)
