@@ -216,7 +216,9 @@ CHAINS = ["threshold", "supervoxel", "clusters+random_walker", "crf+supervoxel+c
 
 
 def refinements_of(**changed):
-    planned = plan.build(config_text.load({"seeds": [0], "refinements": {"chains": CHAINS, **changed}}))
+    planned = plan.build(
+        config_text.load({"seeds": [0], "views": {"volume": None}, "refinements": {"chains": CHAINS, **changed}})
+    )
     return {run.label: run for run in planned.of_stage("refinement")}
 
 
