@@ -76,7 +76,7 @@ STAGES: dict[str, Stage] = {
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(8, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(
-        6, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
+        7, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
     ),
     "scores": Stage(10, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
@@ -93,7 +93,7 @@ STAGES: dict[str, Stage] = {
     "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(10, "weakseg.studies.sneak_attack.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(4, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(5, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

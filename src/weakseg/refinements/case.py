@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg.evaluation.segmentation import box_of
+
 PERCENTILES = (0.1, 99.9)
 """These intensities of the foreground become 0 and 1. Nearer ones would clip lesions that fill little of it."""
 
@@ -38,11 +40,7 @@ class Case:
 
 def box_around(mask: NDArray, margin: int = 0) -> tuple[slice, ...]:
     """The box of a mask (X, Y, Z) bool that is not empty, with a margin of voxels where the grid allows."""
-    sides = []
-    for axis in range(mask.ndim):
-        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        sides.append(slice(max(int(held[0]) - margin, 0), int(held[-1]) + 1 + margin))
-    return tuple(sides)
+    return tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box_of(mask))
 
 
 def scaled(case: Case, channels: Sequence[int], box: tuple[slice, ...]) -> NDArray:

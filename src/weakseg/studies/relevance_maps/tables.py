@@ -46,7 +46,7 @@ def run(context: Context) -> None:
     wrong = misclassified(context, cases.loc[tested, "grade"])
     scores = pd.concat(_scores(context, "scores"), ignore_index=True)
     snapped = scores[scores["refinement"] == params["refinement"]]
-    ceilings = pd.concat([_ceilings(context, case, wrong) for case in tested], ignore_index=True)
+    ceilings = pd.concat([_ceilings(context, case) for case in tested], ignore_index=True)
     ceilings["patient"] = ceilings["case"].map(cases["patient"])
     everything = pd.concat([scores, ceilings], ignore_index=True)
     everything["grade"] = everything["case"].map(cases["grade"])
@@ -109,7 +109,7 @@ def _scores(context: Context, role: str) -> Iterator[pd.DataFrame]:
         yield lesion_bearing(pd.read_parquet(folder / "scores.parquet"), "test")
 
 
-def _ceilings(context: Context, case: str, wrong: set[tuple[int, str]]) -> pd.DataFrame:
+def _ceilings(context: Context, case: str) -> pd.DataFrame:
     """Scores of the truth of each part as a mask of the study's region, a row for each part and seed."""
     region, truth = context.params["region"], context.folder("truth")
     lesion, affine = open_lesion(context, truth, case, "scores", region)
