@@ -10,7 +10,7 @@ benchmark: $(SETUP)
 	$(BIN)/snakemake --cores $(CORES)
 	@echo
 	@echo "leaderboard  results/tables/leaderboard.md"
-	@echo "figures      results/figures/dice.png  results/figures/overlays.png"
+	@echo "figures      results/figures/dice.png  results/figures/overlays-*.png"
 	@echo "all files    results/README.md"
 
 smoke: $(SETUP)

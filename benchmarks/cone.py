@@ -1,6 +1,5 @@
 """Perturbations of small regions by cone forwards (ours) and by whole forwards (Captum, MONAI), side by side.
 
-    pip install captum==0.9.0
     python benchmarks/cone.py
 
 A brain-MRI phantom of 4 channels and 128^3 voxels, its SLIC supervoxels, and a quarter-width 3D ResNet-18 with a

@@ -7,7 +7,8 @@ bare forwards, at the batch size that is fastest of 1, 2, 4, 8 and 16. Every met
 forwards, `--forwards`, over one case and ours over a set of cases as well; so the ratio is what a method adds. It is
 the processor's time on one thread, each measured beside the floor: other work on the machine counts for less. Then the
 peak memory of a process with few and with many masks or channels; and what bfloat16 saves, and its rank correlation
-with float32. A processor without bfloat16 emulates it, very slowly: there, `--lower 0`.
+with float32. A processor without bfloat16 emulates it, very slowly: there, `--lower 0`. Last, in the same run, CAMs
+(`cams.py`) and perturbations of small regions (`cone.py`), which need less than the floor.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import captum.attr
@@ -267,6 +269,9 @@ def main() -> None:
     memory()
     if options.lower:
         bfloat16(network, options.lower)
+    for below_the_floor in ("cams.py", "cone.py"):
+        print(flush=True)
+        subprocess.run([sys.executable, str(Path(__file__).with_name(below_the_floor))], check=True)
 
 
 if __name__ == "__main__":

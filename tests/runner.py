@@ -11,6 +11,8 @@ from weakseg.execution import execute
 from weakseg.runs import Plan, Run
 
 REPOSITORY = Path(__file__).parents[1]
+SLOW = [name for name, method in catalogue.METHODS.items() if not method.null and method.family != "cam"]
+"""Methods that cost more than a forward and a backward."""
 
 
 def methods_of(config: Config) -> set[str]:

@@ -47,6 +47,12 @@ MAP_FAMILIES = (
 )
 """The modules that explain; a new family joins them."""
 
+MAP_REFINEMENTS = ("supervoxel", "clusters", "random_walker", "crf")
+"""Steps from map to map, each a module in ``weakseg.refinements``."""
+
+REFINEMENTS = ("threshold", *MAP_REFINEMENTS, "components")
+"""All steps that a chain may name."""
+
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
         2, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
@@ -63,30 +69,32 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
-    "classifier": Stage(10, "weakseg.classifiers.resnet:run"),
-    "volume_classifier": Stage(4, "weakseg.classifiers.resnet3d:run"),
+    "classifier": Stage(12, "weakseg.classifiers.resnet:run"),
+    "volume_classifier": Stage(6, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(4, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(14, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(5, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(15, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(7, "weakseg.maps.mean_mask:run", ("mean-mask",)),
-    "refinement": Stage(5, "weakseg.refinements:run"),
+    "mean_mask": Stage(8, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "refinement": Stage(
+        7, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
+    ),
     "scores": Stage(10, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(10, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(11, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(3, "weakseg.evaluation.repeatability:run"),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(7, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(3, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(8, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(11, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(14, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(7, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(7, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(8, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(16, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(9, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(10, "weakseg.studies.sneak_attack.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(1, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(5, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 
@@ -251,6 +259,8 @@ DATASETS: dict[str, DatasetFacts] = {
     "kits": DatasetFacts("kits", "abdomen_ct"),
 }
 
-REFINEMENTS = ("threshold", "supervoxel", "components")
 KEYED_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "nilearn")
 """The packages whose version is part of every run key."""
+
+STEP_PACKAGES = {"clusters": ("scikit-learn",)}
+"""Packages whose version is part of the key of a chain with a step, beside :data:`KEYED_PACKAGES`."""

@@ -71,6 +71,8 @@ def _stage(options: argparse.Namespace) -> None:
     # Libraries read this when they load. Stages over cases have a process per thread, so each keeps to one; stages that
     # compute with torch set its threads themselves.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    # Without it cuBLAS has no reproducible results.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from weakseg.execution import execute
 
     if options.device == "cuda":

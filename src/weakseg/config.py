@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from weakseg import catalogue
 from weakseg.config_classifiers import ClassifiersConfig
 from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, ViewsConfig
 from weakseg.config_maps import Layer, MethodsConfig
+from weakseg.config_refinements import RefinementsConfig
 from weakseg.config_studies import StudiesConfig
-from weakseg.errors import nearest
 
 Point = Literal["fixed", "label-free", "val-k", "oracle-set"]
 
@@ -39,38 +38,6 @@ class MapsConfig(Section):
     nulls: NullsConfig = Field(
         NullsConfig(), description="random, centre, intensity, untrained and mean_mask always run."
     )
-
-
-class ComponentsConfig(Section):
-    opening_mm: Annotated[float, Field(ge=0)] = Field(3, description="Radius of the opening; 0 leaves it out.")
-    closing_mm: Annotated[float, Field(ge=0)] = Field(3, description="Radius of the closing; 0 leaves it out.")
-    min_volume_ml: Annotated[float, Field(ge=0)] = Field(1, description="Smaller connected components are dropped.")
-
-
-class RefinementsConfig(Section):
-    chains: Annotated[list[str], Once] = Field(
-        ["threshold", "supervoxel", "supervoxel+components"],
-        min_length=1,
-        description="Chains of refinements joined by `+`: threshold (as it is), supervoxel, and last components.",
-    )
-    components: ComponentsConfig = ComponentsConfig()
-
-    @model_validator(mode="after")
-    def _known(self) -> RefinementsConfig:
-        for chain in self.chains:
-            steps = chain.split("+")
-            for step in steps:
-                if step not in catalogue.REFINEMENTS:
-                    raise ValueError(
-                        f"chains: {chain}: unknown refinement {step!r}{nearest(step, catalogue.REFINEMENTS)}"
-                    )
-            if "components" in steps[:-1]:
-                raise ValueError(f"chains: {chain}: components works on masks, so it must come last")
-            if ("threshold" in steps and steps[0] != "threshold") or len(set(steps)) < len(steps):
-                raise ValueError(f"chains: {chain}: threshold may only come first, and each step once")
-            if steps[0] == "threshold" and len(steps) > 1:
-                raise ValueError(f"chains: {chain}: threshold is the identity; write {'+'.join(steps[1:])}")
-        return self
 
 
 class FaithfulnessConfig(Section):
@@ -110,7 +77,7 @@ class ProtocolConfig(Section):
 
 
 class ReportConfig(Section):
-    overlay_cases: Positive = Field(6, description="Test cases in `overlays.png`.")
+    overlay_cases: Positive = Field(6, description="Test cases in each `overlays-*.png`.")
     minutes_per_mask: Annotated[float, Field(ge=0)] = Field(
         30, description="Annotator's minutes for a case's mask in `masks.png`: an assumption, put your own."
     )

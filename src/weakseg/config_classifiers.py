@@ -12,8 +12,12 @@ Stride = Literal[1, 2]
 
 
 class TrainingConfig(Section):
-    epochs: Positive = Field(30, description="Most epochs.")
+    epochs: Positive = Field(30, description="Most epochs; more if they are too few for `least_steps`.")
     patience: Positive = Field(8, description="Epochs without a better validation AUC after which training stops.")
+    least_steps: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Least steps of optimisation: a small data set gets more `epochs`, and more `patience`, for them.",
+    )
     batch_size: Positive = Field(32, description="Slices per step.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak of the one-cycle schedule of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="Of AdamW.")
@@ -40,7 +44,7 @@ class StemStrideConfig(Section):
 
 class ResNetConfig(ResidualNetworkConfig):
     stem_stride: StemStrideConfig = StemStrideConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = TrainingConfig(least_steps=1950)
 
 
 class VolumeTrainingConfig(TrainingConfig):

@@ -183,6 +183,7 @@ class InstanceConfig(CTConfig):
     label_coding: Literal["instance"] = Field("instance", description="Label 1: haemorrhage.")
     region: Literal["haemorrhage"] = Field("haemorrhage", description="What counts as lesion, for labels and scores.")
     foreground: Literal["brain", "body"] = Field("brain", description="brain: inside the skull, found by HU.")
+    size: tuple[Positive, Positive, Positive] | Literal["foreground"] | None = Field("foreground", description=_SIZE)
     windows: dict[str, Window] = Field(
         {"brain": (40, 80), "subdural": (80, 200), "bone": (600, 2800)},
         min_length=1,
@@ -255,5 +256,6 @@ class VolumeViewConfig(Section):
 class ViewsConfig(Section):
     slice: SliceViewConfig = SliceViewConfig()
     volume: VolumeViewConfig | None = Field(
-        None, description="Whole cases, for data sets with grades (`brats`); null leaves the view out."
+        VolumeViewConfig(seeds=1),
+        description="Whole cases, for data sets with grades (`brats`); null leaves the view out.",
     )

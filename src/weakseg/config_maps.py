@@ -217,10 +217,11 @@ class SinglaConfig(CoinConfig):
 
 
 _OUT = "null leaves the method out."
+_ON_GLIOMAS: list[Place] = ["brats-slice", "brats-volume"]
 
 
 class MethodsConfig(Section):
-    """Those that cost many forwards are left out unless they are named, as in ``config.yaml``."""
+    """What costs many forwards has few of them by default, and explains the gliomas alone."""
 
     cam: LastLayerConfig | None = Field(LastLayerConfig(seeds=1), description=_OUT)
     gradcam: CamConfig | None = Field(CamConfig(), description=_OUT)
@@ -228,15 +229,25 @@ class MethodsConfig(Section):
     xgradcam: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
     hirescam: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
     layercam: LayerCamConfig | None = Field(LayerCamConfig(), description=_OUT)
-    scorecam: ScoreCamConfig | None = Field(None, description=_OUT)
-    rise: RiseConfig | None = Field(None, description=_OUT)
-    integrated_gradients: IntegratedGradientsConfig | None = Field(None, description=_OUT)
-    smoothgrad: SmoothGradConfig | None = Field(None, description=_OUT)
-    occlusion: OcclusionConfig | None = Field(None, description=_OUT)
-    ablation: PerturbationConfig | None = Field(None, description=_OUT)
-    lime: LimeConfig | None = Field(None, description=_OUT)
-    kernelshap: KernelShapConfig | None = Field(None, description=_OUT)
-    relevance_map: RelevanceMapConfig | None = Field(None, description=_OUT)
-    optimal_perturbation: OptimalConfig | None = Field(None, description=_OUT)
+    scorecam: ScoreCamConfig | None = Field(ScoreCamConfig(seeds=1), description=_OUT)
+    rise: RiseConfig | None = Field(RiseConfig(seeds=1, masks=200, check=100), description=_OUT)
+    integrated_gradients: IntegratedGradientsConfig | None = Field(
+        IntegratedGradientsConfig(where=_ON_GLIOMAS, seeds=1, steps=16), description=_OUT
+    )
+    smoothgrad: SmoothGradConfig | None = Field(
+        SmoothGradConfig(where=_ON_GLIOMAS, seeds=1, samples=16), description=_OUT
+    )
+    occlusion: OcclusionConfig | None = Field(
+        OcclusionConfig(where=_ON_GLIOMAS, seeds=1, window_mm=20, stride_mm=20), description=_OUT
+    )
+    ablation: PerturbationConfig | None = Field(PerturbationConfig(where=_ON_GLIOMAS, seeds=1), description=_OUT)
+    lime: LimeConfig | None = Field(LimeConfig(where=_ON_GLIOMAS, seeds=1, samples=200), description=_OUT)
+    kernelshap: KernelShapConfig | None = Field(
+        KernelShapConfig(where=_ON_GLIOMAS, seeds=1, samples=200), description=_OUT
+    )
+    relevance_map: RelevanceMapConfig | None = Field(
+        RelevanceMapConfig(where=_ON_GLIOMAS, seeds=1, fills=["zero"]), description=_OUT
+    )
+    optimal_perturbation: OptimalConfig | None = Field(OptimalConfig(where=_ON_GLIOMAS, seeds=1), description=_OUT)
     coin: CoinConfig | None = Field(None, description=_OUT)
     singla: SinglaConfig | None = Field(None, description=_OUT)

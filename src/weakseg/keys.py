@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -18,8 +19,13 @@ def canonical(value: Any) -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, without importing them; builds (`+cpu`) are no versions."""
-    return {name: version(name).split("+")[0] for name in KEYED_PACKAGES}
+    """Versions of the packages that numbers depend on."""
+    return versions_of(KEYED_PACKAGES)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of packages, without importing them; builds (`+cpu`) are no versions."""
+    return {name: version(name).split("+")[0] for name in packages}
 
 
 def run_key(stage: str, stage_version: int, params: dict[str, Any], upstream: dict[str, list[str]]) -> str:

@@ -18,6 +18,15 @@ from safetensors.torch import load_file, save_file
 from weakseg.randomness import seed_of
 
 
+def reproducible(threads: int, device: str) -> None:
+    """Let torch use so many threads, and give the same result each time.
+
+    On a GPU a few operations on volumes, such as the gradient of max pooling, have no reproducible form: they warn.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
+
+
 def resnet(channels: int, params: dict[str, Any], seed: int, spatial_dims: int = 2) -> ResNet:
     """A ResNet with one logit for the explained class, initialised from ``seed``.
 

@@ -16,6 +16,7 @@ from weakseg.config import Config
 from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
+from weakseg.plan_refinements import map_chain, plan_refinements
 from weakseg.plan_views import View, judges_of, layer_of, views_of
 from weakseg.runs import STATE, Plan
 
@@ -277,21 +278,8 @@ def plan_scores(
 ) -> str:
     """Refine the maps of each fold and score all together, so that the oracle's set is the whole test set."""
     config = plan.config
-    map_chains = dict.fromkeys(_map_chain(chain) for chain in config.refinements.chains)
-    label = f"{name}-{view.name}{what}{view.suffix(gate)}-s{seed}"
-    refined = [
-        plan.add(
-            "refinement",
-            f"{label}-f{plan.runs[of_fold[0]].params['fold']}-{chain.replace('+', '-')}",
-            {"steps": chain.split("+")},
-            maps=of_fold,
-            preprocess=data["preprocess"],
-            supervoxels=data["supervoxels"],
-        )
-        for chain in map_chains
-        if chain != "threshold"
-        for of_fold in maps
-    ]
+    repetition = f"{view.suffix(gate)}-s{seed}"
+    refined = plan_refinements(plan, f"{name}-{view.name}{repetition}", dataset, data, maps)
     params = {
         "dataset": name,
         **view.row_facts(gate),
@@ -299,7 +287,7 @@ def plan_scores(
         "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
         "seed": seed,
         "roles": view.roles,
-        "chains": {chain: _map_chain(chain) for chain in config.refinements.chains},
+        "chains": {chain: map_chain(chain) for chain in config.refinements.chains},
         "components": config.refinements.components.model_dump(),
         "operating_points": config.protocol.operating_points,
         "val_k": config.protocol.val_k,
@@ -307,6 +295,7 @@ def plan_scores(
         "data_seed": config.data_seed,
     }
     upstream = {role: data[role] for role in ("index", "preprocess", "truth", "labels")}
+    label = f"{name}-{view.name}{what}{repetition}"
     every = list(itertools.chain(*maps))
     return plan.add("scores", label, params, **upstream, classifiers=classifiers, maps=every, refinements=refined)
 
@@ -338,9 +327,3 @@ def _plan_faithfulness(
         upstream["supervoxels"] = data["supervoxels"]
     label = f"{name}-{view.name}{view.suffix(gate)}-s{seed}-f{fold}"
     return plan.add("faithfulness", label, params, **upstream, classifier=classifier, maps=maps)
-
-
-def _map_chain(chain: str) -> str:
-    """The part of a refinement chain that works on maps: `supervoxel+components` -> `supervoxel`."""
-    steps = [step for step in chain.split("+") if step != "components"]
-    return "+".join(steps) or "threshold"

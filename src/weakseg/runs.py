@@ -36,7 +36,7 @@ PUBLISHED = {
         "tables/labels.csv",
     ),
     "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
-    "figures": ("figures/overlays.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
+    "figures": ("figures/overlays-{panel}.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
         "tables/sneak_attack.csv",
@@ -59,7 +59,10 @@ PUBLISHED = {
         "figures/relevance_maps.png",
     ),
 }
-"""What people look for, by the stage that makes it; `{classifier}` stands for the label of each classifier's run."""
+"""What people look for, by the stage that makes it.
+
+`{classifier}` stands for the label of each classifier's run, `{panel}` for each data set and view.
+"""
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,12 @@ class Plan:
         patterns = [name for stage, names in PUBLISHED.items() if self.of_stage(stage) for name in names]
         # Judges are classifiers too, but none of those that are published.
         labels = [self.runs[key].label for run in self.of_stage("models") for key in run.upstream["classifiers"]]
+        panels = dict.fromkeys("-".join(label.split("-")[:2]) for label in labels)
         names = [
-            pattern.format(classifier=label)
+            pattern.format(classifier=label, panel=panel)
             for pattern in patterns
-            for label in (labels if "{classifier}" in pattern else [""])
+            for label in labels
+            for panel in panels
         ]
         return [self.destination / name for name in dict.fromkeys(names)]
 

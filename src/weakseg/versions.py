@@ -21,11 +21,13 @@ PLUMBING = {
     "config_classifiers",
     "config_data",
     "config_maps",
+    "config_refinements",
     "config_studies",
     "errors",
     "execution",
     "keys",
     "plan",
+    "plan_refinements",
     "plan_views",
     "runs",
 }

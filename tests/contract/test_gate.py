@@ -81,8 +81,15 @@ def learnt_by(family):
 def run_maps(context, upstream):
     def run(family, gate="classifier"):
         methods = {name: DEFAULTS[name] for name in DEFAULTS if catalogue.METHODS[name].family == family}
-        params = {"methods": methods, "gate": gate, "seed": 0, "fold": 0, "view": "slice", "min_foreground_mm2": 10}
-        params["roles"] = ["test", "val", "shift"]
+        params = {
+            "methods": methods,
+            "gate": gate,
+            "seed": 0,
+            "fold": 0,
+            "roles": ["test", "val", "shift"],
+            "view": "slice",
+            "min_foreground_mm2": 10,
+        }
         read = dict(upstream)
         if any(catalogue.METHODS[name].fits for name in methods):
             save_weights(read["fitted"] / "weights.safetensors", learnt_by(family))

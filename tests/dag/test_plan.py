@@ -19,7 +19,7 @@ def folders(planned, *stages):
 
 FEW = {name: None for name in MethodsConfig.model_fields if name not in ("gradcam", "layercam")}
 """What leaves Grad-CAM and LayerCAM alone."""
-BOTH_VIEWS = {"views": {"volume": {}}, "maps": {"methods": FEW}}
+BOTH_VIEWS = {"views": {"volume": {"seeds": None}}, "maps": {"methods": FEW}}
 
 
 def test_default_stays_under_120_jobs():
@@ -28,7 +28,7 @@ def test_default_stays_under_120_jobs():
 
 def test_methods_run_where_and_as_often_as_they_say():
     methods = FEW | {"layercam": {"seeds": 2}, "ablation": {"where": ["brats-volume"], "seeds": 1}}
-    planned = plan.build(config_text.load({"views": {"volume": {}}, "maps": {"methods": methods}}))
+    planned = plan.build(config_text.load({"views": {"volume": {"seeds": None}}, "maps": {"methods": methods}}))
     labels = {name: set() for name in ("gradcam", "layercam", "ablation")}
     for run in planned.of_stage("maps"):
         for name in labels.keys() & run.params["methods"].keys():
@@ -62,7 +62,7 @@ def test_another_data_seed_changes_everything():
 
 
 def test_a_parameter_changes_its_stage_and_what_follows_only():
-    volumes = {"views": {"volume": {}}}
+    volumes = {"views": {"volume": {"seeds": None}}}
     one = plan.build(config_text.load(volumes))
     other = plan.build(config_text.load(volumes | {"maps": {"methods": {"gradcam": {"layer": "layer1"}}}}))
     assert folders(one, "classifier") == folders(other, "classifier")
@@ -177,7 +177,7 @@ def test_volumes_are_planned_for_data_sets_with_grades_alone():
 
 
 def test_volumes_change_nothing_for_slices():
-    both, slices = (plan.build(config_text.load({"views": {"volume": view}})) for view in ({}, None))
+    both, slices = (plan.build(config_text.load({"views": {"volume": view}})) for view in ({"seeds": None}, None))
     stages = ("classifier", "maps", "mean_mask", "refinement", "scores", "faithfulness")
     assert folders(slices, *stages) < folders(both, *stages)
 
@@ -210,6 +210,60 @@ def test_all_maps_of_a_view_and_seed_are_scored_together():
     refined = [planned.runs[key] for key in scores.upstream["refinements"]]
     assert [run.label for run in refined] == [f"brats-slice-s0-f{fold}-supervoxel" for fold in (0, 1)]
     assert [key for run in refined for key in run.upstream["maps"]] == scores.upstream["maps"]
+
+
+CHAINS = ["threshold", "supervoxel", "clusters+random_walker", "crf+supervoxel+components"]
+
+
+def refinements_of(**changed):
+    planned = plan.build(
+        config_text.load({"seeds": [0], "views": {"volume": None}, "refinements": {"chains": CHAINS, **changed}})
+    )
+    return {run.label: run for run in planned.of_stage("refinement")}
+
+
+def test_refinements_are_given_what_their_steps_need():
+    runs = refinements_of()
+    chains = ("supervoxel", "clusters-random_walker", "crf-supervoxel")
+    assert set(runs) == {f"{name}-slice-s0-f0-{chain}" for name in catalogue.DATASETS for chain in chains}
+    plain = runs["brats-slice-s0-f0-supervoxel"]
+    assert plain.params == {"steps": ["supervoxel"]}
+    assert set(plain.upstream) == {"maps", "preprocess", "supervoxels"}
+    blind = runs["brats-slice-s0-f0-clusters-random_walker"]
+    assert set(blind.upstream) == {"maps", "preprocess"}
+    assert blind.params["packages"] == keys.versions_of(["scikit-learn"])
+    assert set(blind.params["settings"]) == {"clusters", "random_walker"}
+    mixed = runs["brats-slice-s0-f0-crf-supervoxel"]
+    assert set(mixed.params) == {"steps", "settings"}
+    assert set(mixed.params["settings"]) == {"crf"}
+
+
+def test_channels_are_planned_by_their_places():
+    def channels(**changed):
+        of_label = refinements_of(clusters=changed)
+        return {
+            name: of_label[f"{name}-slice-s0-f0-clusters-random_walker"].params["settings"]["clusters"]["channels"]
+            for name in catalogue.DATASETS
+        }
+
+    assert channels() == {"brats": [3], "instance": [0], "kits": [0]}
+    assert channels(channels="all") == {"brats": [0, 1, 2, 3], "instance": [0, 1, 2], "kits": [0]}
+    assert refinements_of()["brats-slice-s0-f0-crf-supervoxel"].params["settings"]["crf"]["channel"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "chain"),
+    [
+        ({"clusters": {"number": 5}}, "clusters-random_walker"),
+        ({"random_walker": {"beta": 50}}, "clusters-random_walker"),
+        ({"crf": {"iterations": 2}}, "crf-supervoxel"),
+    ],
+)
+def test_a_setting_of_a_step_changes_its_chains_only(changed, chain):
+    one, other = refinements_of(), refinements_of(**changed)
+    assert {label for label in one if one[label].key != other[label].key} == {
+        f"{name}-slice-s0-f0-{chain}" for name in catalogue.DATASETS
+    }
 
 
 def test_supervoxels_go_to_families_that_need_them(monkeypatch):

@@ -168,7 +168,7 @@ def test_relevance_maps_have_three_seeds_and_regions():
 
 
 def test_relevance_maps_share_the_classifiers_of_the_benchmark():
-    config = load({"views": {"volume": {}}})
+    config = load({"views": {"volume": {"seeds": None}}})
     shared = {run.key for run in plan.build(config).of_stage("volume_classifier")}
     assert {run.key for run in relevance_maps(config).of_stage("volume_classifier")} == shared
 

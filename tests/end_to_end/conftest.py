@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from tests.runner import REPOSITORY, run_stages, snakemake
+from tests.runner import REPOSITORY, SLOW, run_stages, snakemake
 
 from weakseg import catalogue, config_text, plan
 from weakseg.workflow import publish
@@ -18,13 +18,13 @@ VOLUME = {
         "instance": None,
         "kits": None,
     },
-    "views": {"volume": {}},
-    "maps": {"methods": dict.fromkeys(("cam", "gradcampp", "xgradcam", "hirescam"))},
+    "views": {"volume": {"seeds": None}},
+    "maps": {"methods": dict.fromkeys(("cam", "gradcampp", "xgradcam", "hirescam", *SLOW))},
     "classifiers": {
-        "resnet": {"width": 4, "training": {"epochs": 1}},
+        "resnet": {"width": 4, "training": {"epochs": 1, "least_steps": 0}},
         "resnet3d": {"width": 4, "training": {"epochs": 2, "batch_size": 4}},
     },
-    "refinements": {"chains": ["threshold", "supervoxel+components"]},
+    "refinements": {"chains": ["threshold", "supervoxel+components", "clusters+random_walker+crf"]},
     "protocol": {"val_k": [1], "draws": 2, "bootstrap": 200, "faithfulness": {"slices": 1, "randomised_cases": 0}},
     "studies": {
         "sneak_attack": None,

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tests.runner import methods_of, run_stages
+from tests.runner import SLOW, methods_of, run_stages
 
 from weakseg import catalogue, config_text, nifti, plan
 from weakseg.config import Config
 from weakseg.data.grid import preprocessed_cases, read_foreground, resample
 
 SHAPES = {"instance": (48, 48, 24), "kits": (40, 32, 20)}
+OPTIMAL = {"where": None, "width": 4, "training": {"epochs": 1}}
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -24,8 +25,8 @@ def finished(request, tmp_path_factory):
             **dict.fromkeys(catalogue.DATASETS),
             request.param: {"phantom": {"cases": 15, "shape": SHAPES[request.param], "shift_cases": 2}},
         },
-        "classifiers": {"resnet": {"training": {"epochs": 2}}},
-        "maps": {"methods": {"optimal_perturbation": {"width": 4, "training": {"epochs": 1}}}},
+        "classifiers": {"resnet": {"training": {"epochs": 2, "least_steps": 0}}},
+        "maps": {"methods": {**dict.fromkeys(SLOW), "optimal_perturbation": OPTIMAL}},
         "refinements": {"chains": ["threshold"]},
         "protocol": {"bootstrap": 100},
     }

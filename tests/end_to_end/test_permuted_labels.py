@@ -3,7 +3,7 @@
 import shutil
 
 import pandas as pd
-from tests.runner import run_stages
+from tests.runner import SLOW, run_stages
 
 from weakseg import config_text, plan
 from weakseg.data.labels import UNLABELLED
@@ -18,8 +18,8 @@ SETTINGS = {
         "kits": None,
     },
     "views": {"volume": None},
-    "classifiers": {"resnet": {"training": {"epochs": 12, "patience": 12}}},
-    "maps": {"gate": ["none"], "methods": {"gradcam": None}},
+    "classifiers": {"resnet": {"training": {"epochs": 12, "patience": 12, "least_steps": 0}}},
+    "maps": {"gate": ["none"], "methods": {"gradcam": None, **dict.fromkeys(SLOW)}},
     "refinements": {"chains": ["threshold"]},
     "protocol": {"operating_points": ["oracle-set"]},
 }

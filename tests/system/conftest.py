@@ -3,14 +3,12 @@ import shutil
 import pytest
 import yaml
 from snakemake.utils import update_config
-from tests.runner import REPOSITORY, call, commit_all
+from tests.runner import REPOSITORY, SLOW, call, commit_all
 
-from weakseg import catalogue
 from weakseg.config_text import load
 
-SLOW = [name for name, method in catalogue.METHODS.items() if not method.null and method.family != "cam"]
-FEWER = {"seeds": [0, 1], "views": {"volume": None}, "maps": {"methods": dict.fromkeys(SLOW)}}
-"""What the default leaves out here for the sake of time: a seed, and what `make test` runs on a tiny phantom."""
+FEWER = {"seeds": [0], "views": {"volume": None}, "maps": {"methods": dict.fromkeys(SLOW)}}
+"""What the default leaves out here for the sake of time: two seeds, and what `make test` runs on a tiny phantom."""
 
 
 @pytest.fixture(scope="session")

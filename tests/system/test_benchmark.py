@@ -11,9 +11,9 @@ from weakseg import catalogue, plan
 
 pytestmark = pytest.mark.system
 
-LEAST_AUC = {"brats": 0.95, "instance": 0.92, "kits": 0.94}
-"""Aimed at 0.95 on each. Reached were 0.98, 0.94-0.95 and 0.95-0.97 (docs/explanation/phantoms.md); another processor's
-rounding may cost some thousandths."""
+LEAST_AUC = {"brats": 0.95, "instance": 0.94, "kits": 0.95}
+"""Aimed at 0.95 on each. Reached were 0.98-0.99, 0.951-0.958 and 0.964-0.968 (docs/explanation/phantoms.md); another
+processor's rounding may cost some thousandths."""
 
 POINTS = ("fixed", "label-free", "val-1", "val-5", "val-10", "oracle-set")
 

@@ -26,6 +26,11 @@ from weakseg.workflow import read_config
         ({"data": {"brats": {"shift_path": "/x"}}}, "phantoms bring their own shift fold"),
         ({"data": {"brats": None, "instance": None, "kits": None}}, "keep at least one"),
         ({"refinements": {"chains": ["supervoxl"]}}, "unknown refinement 'supervoxl'; did you mean supervoxel?"),
+        ({"refinements": {"chains": ["random_walk"]}}, "did you mean random_walker?"),
+        ({"refinements": {"random_walker": {"low": 0.9}}}, "low: 0.9 must lie below high, 0.9"),
+        ({"refinements": {"clusters": {"number": 1}}}, "refinements.clusters.number"),
+        ({"refinements": {"clusters": {"algorithm": "otsu"}}}, "refinements.clusters.algorithm"),
+        ({"refinements": {"crf": {"appearance_mm": 1}}}, "refinements.crf.appearance_mm"),
         ({"refinements": {"chains": ["components+supervoxel"]}}, "components works on masks, so it must come last"),
         ({"refinements": {"chains": ["threshold+supervoxel"]}}, "write supervoxel"),
         ({"refinements": {"chains": ["supervoxel+supervoxel"]}}, "each step once"),
@@ -90,7 +95,7 @@ def test_config_yaml_is_the_default():
     assert read_config() == Config()
 
 
-@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "methods", "paper"])
+@pytest.mark.parametrize("overlay", ["smoke", "glioma_small", "paper"])
 def test_overlays_are_valid_and_publish_elsewhere(overlay):
     assert read_config([REPOSITORY / "config" / f"{overlay}.yaml"]).name == overlay
 

@@ -70,7 +70,14 @@ def running(context, tmp_path):
         folders["classifier"] / "predictions.csv", index=False
     )
     (folders["classifier"] / "metrics.json").write_text(json.dumps({"threshold": 0.0}))
-    params = {"methods": {"mean_mask": {}}, "gate": "classifier", "seed": 0, "fold": 0, "view": "slice"}
+    params = {
+        "methods": {"mean_mask": {}},
+        "gate": "classifier",
+        "seed": 0,
+        "fold": 0,
+        "roles": ["test", "val", "shift"],
+        "view": "slice",
+    }
     params["min_foreground_mm2"] = 1
     return context("mean_mask", {**params, "region": "whole_tumour"}, **folders)
 

@@ -42,6 +42,7 @@ def test_stage_normalises_refines_and_keeps_the_grid(context, tmp_path):
     labels = rng(0, "labels").integers(1, 9, foreground.shape).astype(np.int32) * foreground
     raw = rng(0, "raw").normal(0, 30, foreground.shape).astype(np.float32)
     nifti.write(tmp_path / "preprocess/foreground/a.nii.gz", foreground.astype(np.uint8), affine)
+    nifti.write(tmp_path / "preprocess/images/a.nii", np.zeros((1, *foreground.shape), np.float32), affine)
     nifti.write(tmp_path / "supervoxels/a.nii.gz", labels, affine)
     nifti.write_map(tmp_path / "maps/gradcam/a.nii.gz", raw, affine)
     folders = {role: tmp_path / role for role in ("maps", "preprocess", "supervoxels")}

@@ -47,6 +47,7 @@ def running(context, tmp_path):
         "region": "whole_tumour",
         "gate": "classifier",
         "seed": 0,
+        "roles": ["test", "val", "shift"],
         "chains": {"threshold": "threshold", "components": "threshold"},
         "components": {"opening_mm": 0, "closing_mm": 0, "min_volume_ml": 2},
         "operating_points": ["fixed", "label-free", "val-k", "oracle-set"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from weakseg.data.labels import LESION, UNLABELLED
 from weakseg.errors import WeaksegError
 from weakseg.evaluation.classification import auc, sensitivity_specificity, youden_threshold
 from weakseg.execution import Context, write_json
-from weakseg.networks import classifier_network, freeze, save_weights
+from weakseg.networks import classifier_network, freeze, reproducible, save_weights
 from weakseg.randomness import rng
 from weakseg.training import Schedule, train
 
@@ -87,8 +88,7 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
         WeaksegError: the fold's training or validation units are all of one class.
     """
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     train_rows, val_rows = labelled(units, "train"), labelled(units, "val")
     network = classifier_network(images.channels(train_rows), params, params["seed"]).to(context.device)
     batches = TrainingBatches(images, train_rows, params)
@@ -98,21 +98,12 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
 
     balance = torch.tensor((train_rows["label"] != LESION).sum() / (train_rows["label"] == LESION).sum())
     loss = nn.BCEWithLogitsLoss(pos_weight=balance.float().to(context.device))
-    settings = params["training"]
-    schedule = Schedule(
-        settings["epochs"],
-        settings["patience"],
-        settings["learning_rate"],
-        settings["weight_decay"],
-        settings["averaging"],
-        batches.steps,
-    )
     history = train(
         network,
         batches,
         lambda logits, labels: loss(logits[:, 0], labels),
         validation_score,
-        schedule,
+        schedule_of(params["training"], batches.steps),
         context.state,
         context.device,
     )
@@ -120,6 +111,17 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
     context.count("labels_used", len(train_rows) + len(val_rows))
     pd.DataFrame(history).to_csv(context.out / "history.csv", index=False)
     return freeze(network, context.device)
+
+
+def schedule_of(settings: dict[str, Any], steps: int) -> Schedule:
+    """How long to train with these settings, at so many steps an epoch.
+
+    One number of epochs would leave a small data set with few steps, so both epochs and patience grow with
+    ``least_steps``.
+    """
+    longer = max(1, settings["least_steps"] / (settings["epochs"] * steps))
+    epochs, patience = (math.ceil(longer * settings[name]) for name in ("epochs", "patience"))
+    return Schedule(epochs, patience, settings["learning_rate"], settings["weight_decay"], settings["averaging"], steps)
 
 
 def labelled(units: pd.DataFrame, role: str) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ from weakseg.evaluation.protocol import normalise
 from weakseg.evaluation.values import Value, rows_of, write_values
 from weakseg.execution import Context, read_record
 from weakseg.maps.base import Explained, Gate, Maps, Methods, explain_of, read_networks, supervoxels_of
+from weakseg.networks import reproducible
 from weakseg.randomness import rng
 
 
@@ -62,8 +62,7 @@ class Drawn:
 def run(context: Context) -> None:
     """Write ``values.parquet`` for the tested cases of a fold; shift cases are left out."""
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     cases = read_cases(context.folder("index")).set_index("case")
     tested = cases.index[cases[f"role_f{params['fold']}"] == "test"]
     families = {folder: read_record(folder)["params"]["methods"] for folder in context.upstream["maps"]}

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
 from weakseg.data.views import Units, read_units
 from weakseg.execution import Context
-from weakseg.networks import classifier_network, freeze, load_weights, negated
+from weakseg.networks import classifier_network, freeze, load_weights, negated, reproducible
 from weakseg.randomness import seed_of
 from weakseg.supervoxels import read_supervoxels
 
@@ -75,8 +74,7 @@ class Explain(Protocol):
 def run(context: Context) -> None:
     """Write ``<method>/<case>.nii.gz``, the raw map (X, Y, Z) on the case's grid, for the cases of the fold."""
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     explain = explain_of(params["methods"])

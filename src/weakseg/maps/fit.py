@@ -29,7 +29,7 @@ from weakseg.errors import WeaksegError
 from weakseg.execution import Context, write_json
 from weakseg.maps.base import Explained, Methods, read_networks, supervoxels_of
 from weakseg.maps.judge import BATCH, Judge, read_judge
-from weakseg.networks import save_weights
+from weakseg.networks import reproducible, save_weights
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def run(context: Context) -> None:
         WeaksegError: the classifier calls no slice of the training or validation cases lesion.
     """
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     threshold = json.loads((context.folder("classifier") / "metrics.json").read_text())["threshold"]

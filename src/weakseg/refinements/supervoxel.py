@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg.refinements.case import Case
+
+
+def refine(relevance: NDArray, case: Case) -> NDArray:
+    """:func:`supervoxel_mean` of a case's supervoxels."""
+    assert case.supervoxels is not None, "the plan gives supervoxels to every chain with this step"
+    return supervoxel_mean(relevance, case.supervoxels)
+
 
 def supervoxel_mean(relevance: NDArray, labels: NDArray) -> NDArray:
     """Replace each voxel by the mean of its supervoxel.

@@ -25,6 +25,8 @@ MARKERS = "oD^vP*Xph<>dH81234+x|_"
 """One for each method: where refinements have the colours, nothing else tells methods apart."""
 LEAST_WIDTH = 8.2
 """Inches that legends and titles need."""
+LEGEND_WIDTH = 2.6
+"""Inches of a legend's column."""
 DODGE_PT = 2.5
 """How far rows with as many forwards stand apart."""
 
@@ -163,7 +165,7 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
     handles = [Line2D([], [], marker=looks[name][1], ls="", color="k", label=style.title_of(name)) for name in looks]
     handles += [Line2D([], [], color=colour, label=f"refinement: {chain}") for chain, colour in colours.items()]
     handles += [Line2D([], [], color=style.BOUND, ls="--", label="best for as many forwards or fewer")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=int(figure.get_figwidth() // LEGEND_WIDTH))
     figure.suptitle("Dice against forwards per case: a family's are each of its methods'; backward passes not counted")
     style.save(figure, path)
 

@@ -29,7 +29,7 @@ from weakseg.report.curves import Minutes, draw_budgets, draw_forwards, forwards
 
 
 def run(context: Context) -> None:
-    """Write ``overlays.png``, ``dice.png``, ``masks.png`` and ``forwards.png`` to ``figures``."""
+    """Write ``overlays-<data set>-<view>.png``, ``dice.png``, ``masks.png`` and ``forwards.png`` to ``figures``."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
     board = pd.read_csv(context.folder("leaderboard") / "tables" / "leaderboard.csv", keep_default_na=False)
     figures = context.out / "figures"
@@ -37,7 +37,11 @@ def run(context: Context) -> None:
     minutes = Minutes(*(context.params[f"minutes_per_{what}"] for what in ("mask", "slice_label", "grade")))
     draw_budgets(board, minutes, figures / "masks.png")
     draw_forwards(board, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
-    draw_overlays(context, figures / "overlays.png")
+    for index in context.upstream["index"]:
+        pictures = sorted(_pictures(context, index), key=lambda picture: picture.view)
+        for view, of_view in itertools.groupby(pictures, key=lambda picture: picture.view):
+            shown = list(of_view)
+            draw_overlays(shown, figures / f"overlays-{shown[0].dataset}-{view}.png")
 
 
 def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
@@ -52,9 +56,14 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     chains = list(dict.fromkeys(sorted(board["refinement"], key=lambda chain: (chain != "threshold", chain))))
     colours = dict(zip(chains, itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
     panels = list(board.groupby(style.PANEL))
-    methods = [name for name in catalogue.METHODS if name in set(board["method"])]
-    height = 1.2 + 0.55 * len(methods) * len(panels)
-    figure, axes = plt.subplots(len(panels), len(points), figsize=(3.2 * len(points) + 1, height), squeeze=False)
+    sizes = [rows["method"].nunique() for _, rows in panels]
+    figure, axes = plt.subplots(
+        len(panels),
+        len(points),
+        figsize=(3.2 * len(points) + 1, 0.4 * sum(sizes) + 0.8 * len(panels) + 1),
+        height_ratios=sizes,
+        squeeze=False,
+    )
     for line, (key, rows) in zip(axes, panels, strict=True):
         order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
         for axis, point in zip(line, points, strict=True):
@@ -118,9 +127,8 @@ class Picture:
     aspect: float
 
 
-def draw_overlays(context: Context, path: Path) -> None:
+def draw_overlays(pictures: list[Picture], path: Path) -> None:
     """Image with truth, then each map with its label-free mask, for tested cases from small to large lesions."""
-    pictures = [picture for index in context.upstream["index"] for picture in _pictures(context, index)]
     methods = [name for name in catalogue.METHODS if any(name in picture.maps for picture in pictures)]
     columns = 1 + len(methods)
     figure, axes = plt.subplots(
@@ -164,7 +172,7 @@ def _draw_picture(line: Any, picture: Picture, methods: list[str]) -> None:
     line[0].set_ylabel(
         f"{style.title_of_panel(picture.dataset, picture.source, picture.view, picture.gate)}\n"
         f"{picture.case}\n{picture.channel}",
-        fontsize=5,
+        fontsize=6,
     )
 
 

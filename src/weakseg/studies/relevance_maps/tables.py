@@ -33,7 +33,6 @@ CEILING = "evidence_ceiling"
 """Truth of a part, scored as if it were the map of the whole: evidence for a grade need not cover oedema."""
 PARTS = ("tumour_core", "enhancing_tumour")
 MEANS = ["dice", "hd95_mm", "nsd", "nsd_voxel"]
-OURS = "in the manner of"
 PUBLISHED = "published, precursor arXiv 2111.14953"
 PUBLISHED_DICE = {"relevance_map": 0.44, "gradcam": 0.11}
 """Mean Dice in the abstract of the precursor, on real BraTS cases."""
@@ -47,7 +46,7 @@ def run(context: Context) -> None:
     wrong = misclassified(context, cases.loc[tested, "grade"])
     scores = pd.concat(_scores(context, "scores"), ignore_index=True)
     snapped = scores[scores["refinement"] == params["refinement"]]
-    ceilings = pd.concat([_ceilings(context, case, wrong) for case in tested], ignore_index=True)
+    ceilings = pd.concat([_ceilings(context, case) for case in tested], ignore_index=True)
     ceilings["patient"] = ceilings["case"].map(cases["patient"])
     everything = pd.concat([scores, ceilings], ignore_index=True)
     everything["grade"] = everything["case"].map(cases["grade"])
@@ -57,13 +56,14 @@ def run(context: Context) -> None:
     forwards = forwards_per_case(context.upstream["maps"]).set_index("method")["forwards"]
     table["forwards"] = table["method"].map(forwards)
     table["cell_mm"] = table["method"].map(cell_mm(context, tested))
-    table["origin"] = np.where(table["method"].map(_is_null), "null", OURS)
-    table.loc[table["method"] == CEILING, "origin"] = "truth of a part: upper bound"
+    table["origin"] = table["method"].map(_origin)
     published = [
         {"region": "whole_tumour", "method": method, "dice": dice, "origin": PUBLISHED}
         for method, dice in PUBLISHED_DICE.items()
     ]
     table = pd.concat([table, pd.DataFrame(published)], ignore_index=True)
+    numbers = [name for name in table if name == "n" or name.startswith("n_")]
+    table[numbers] = table[numbers].astype("Int64")
     origin = {
         "dataset": context.record("index")["params"]["dataset"],
         "source": "/".join(sorted(cases.loc[tested, "source"].unique())),
@@ -83,8 +83,11 @@ def run(context: Context) -> None:
     print(tables["relevance_maps_differences"].query("seed == 'all'").to_string(index=False))
 
 
-def _is_null(method: str) -> bool:
-    return method in catalogue.METHODS and catalogue.METHODS[method].null
+def _origin(method: str) -> str:
+    if method == CEILING:
+        return "truth of a part: upper bound"
+    facts = catalogue.METHODS[method]
+    return "null" if facts.null else facts.fidelity
 
 
 def misclassified(context: Context, grades: pd.Series) -> set[tuple[int, str]]:
@@ -106,7 +109,7 @@ def _scores(context: Context, role: str) -> Iterator[pd.DataFrame]:
         yield lesion_bearing(pd.read_parquet(folder / "scores.parquet"), "test")
 
 
-def _ceilings(context: Context, case: str, wrong: set[tuple[int, str]]) -> pd.DataFrame:
+def _ceilings(context: Context, case: str) -> pd.DataFrame:
     """Scores of the truth of each part as a mask of the study's region, a row for each part and seed."""
     region, truth = context.params["region"], context.folder("truth")
     lesion, affine = open_lesion(context, truth, case, "scores", region)
@@ -131,8 +134,9 @@ def _rows(scores: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str,
     for key, rows in scores.groupby(ROW):
         patients = _by_patient(rows)
         low, high = bootstrap_interval(patients["dice"], rng(seed, "bootstrap", "relevance_maps"), resamples)
-        record = {**dict(zip(ROW, key, strict=True)), **patients[MEANS].mean(), "dice_low": low, "dice_high": high}
-        record["n"] = len(patients)
+        means = patients[MEANS].mean()
+        record = {**dict(zip(ROW, key, strict=True)), "dice": means["dice"], "dice_low": low, "dice_high": high}
+        record |= {**means, "n": len(patients)}
         parts = {grade.lower(): rows["grade"] == grade for grade in GRADES} | {"misclassified": rows["misclassified"]}
         for name, chosen in parts.items():
             of_part = _by_patient(rows[chosen])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 
 import numpy as np
-import torch
 
 from weakseg import catalogue, nifti
 from weakseg.classifiers.resnet import read_slices
@@ -14,6 +13,7 @@ from weakseg.data.views import slice_units
 from weakseg.evaluation.protocol import normalise
 from weakseg.execution import Context
 from weakseg.maps.base import Explain, Explained, Methods, read_networks
+from weakseg.networks import reproducible
 from weakseg.studies.sneak_attack.masks import ROLES
 
 
@@ -23,8 +23,7 @@ def run(context: Context) -> None:
     No gate: a slice without a map could not be filtered. Each slice is scaled by itself, as the paper looks at images.
     """
     params, preprocessed = context.params, context.folder("preprocess")
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True)
+    reproducible(context.threads, context.device)
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     slices = read_slices(context)
