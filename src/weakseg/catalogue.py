@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(7, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(3, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(11, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(12, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(16, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
@@ -94,7 +94,7 @@ STAGES: dict[str, Stage] = {
     "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(10, "weakseg.studies.sneak_attack.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(5, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(6, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -128,8 +128,8 @@ class Plan:
         names = [
             pattern.format(classifier=label, panel=panel)
             for pattern in patterns
-            for label in labels
-            for panel in panels
+            for label in (labels if "{classifier}" in pattern else [""])
+            for panel in (panels if "{panel}" in pattern else [""])
         ]
         return [self.destination / name for name in dict.fromkeys(names)]
 
