@@ -14,13 +14,15 @@ from weakseg.execution import read_record
 
 TINY = {"width": 2, "training": {"steps": 20, "generator_every": 2, "checkpoint": 10, "batch_size": 4, "slices": 4}}
 EVALUATOR = {"blocks": [1, 1, 1, 1], "width": 4, "growth": 2, "training": {"epochs": 1}}
+LEFT_OUT = dict.fromkeys(["gradcam", "layercam", *VOLUME["maps"]["methods"]])
 SETTINGS = {
     **VOLUME,
     "name": "counterfactual",
     "seeds": [0],
     "views": {"volume": None},
-    "maps": {"methods": {"gradcam": None, "layercam": None, "coin": TINY, "singla": TINY}},
+    "maps": {"methods": {**LEFT_OUT, "coin": TINY, "singla": TINY}},
     "classifiers": {**VOLUME["classifiers"], "evaluator": EVALUATOR},
+    "refinements": {"chains": ["threshold"]},
 }
 
 
