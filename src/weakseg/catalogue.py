@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack"]
+Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack", "anomalies"]
 
-FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores")
+FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores", "anomalies")
 """Masks opened for these do not count towards a row's mask budget: labels have a budget of their own."""
 
 
@@ -69,6 +69,8 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
+    # A data set made of another one's healthy slices, which lesion masks tell from the rest.
+    "anomalies": Stage(1, "weakseg.data.anomalies:run", ("anomalies",)),
     "classifier": Stage(12, "weakseg.classifiers.resnet:run"),
     "volume_classifier": Stage(6, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
@@ -93,6 +95,9 @@ STAGES: dict[str, Stage] = {
     "sneak_masks": Stage(9, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(10, "weakseg.studies.sneak_attack.tables:run"),
+    # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
+    "coin_readout": Stage(1, "weakseg.studies.coin.readout:run", ("scores",)),
+    "coin_tables": Stage(1, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(6, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
@@ -122,6 +127,8 @@ class Method:
         fits: it learns from the fold's training cases first, in the stage ``map_fit``.
         judged: what it learns is judged by two more classifiers, those of :data:`JUDGES`.
         views: those that it can explain.
+        published_cut: where its paper cuts its maps, as they are stored, by
+            :func:`weakseg.evaluation.published.cut_change`; None for methods without a cut of their own.
     """
 
     name: str
@@ -135,6 +142,7 @@ class Method:
     fits: bool = False
     judged: bool = False
     views: tuple[str, ...] = ("slice", "volume")
+    published_cut: float | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -188,6 +196,7 @@ METHODS: dict[str, Method] = {
             fits=True,
             judged=True,
             views=("slice",),
+            published_cut=0.25,
         ),
         Method(
             "singla",
@@ -198,6 +207,7 @@ METHODS: dict[str, Method] = {
             fits=True,
             judged=True,
             views=("slice",),
+            published_cut=0.25,
         ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),

@@ -17,6 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from weakseg import catalogue
 from weakseg.evaluation.metrics import SCORES
+from weakseg.evaluation.protocol import PAPER
 from weakseg.execution import read_record
 from weakseg.report import style
 
@@ -82,7 +83,7 @@ def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, Mar
         of_method = rows[rows["method"] == method].sort_values("mask_budget")
         fixed = of_method[of_method["operating_point"] == "fixed"]
         axis.plot(fixed["mask_budget"], fixed["dice"], style.point_marker("fixed"), mfc="none", color=colour, ms=5)
-        curve = of_method[of_method["operating_point"] != "fixed"]
+        curve = of_method[~of_method["operating_point"].isin(["fixed", PAPER])]
         axis.fill_between(curve["mask_budget"], curve["dice_low"], curve["dice_high"], color=colour, alpha=0.1, lw=0)
         axis.plot(curve["mask_budget"], curve["dice"], marker=marker, color=colour, ls=_line(method), ms=4, lw=1.2)
 
