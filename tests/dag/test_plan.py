@@ -333,6 +333,7 @@ def test_allow_list_is_what_the_design_says():
         "labels",
         "mean_mask",
         "scores",
+        "counterfactuals",
         "figures",
         "sneak_masks",
         "relevance_tables",
