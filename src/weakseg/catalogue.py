@@ -85,6 +85,8 @@ STAGES: dict[str, Stage] = {
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(11, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(3, "weakseg.evaluation.repeatability:run"),
+    # These ask judges about counterfactual images; masks say where their changes lie.
+    "counterfactuals": Stage(1, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(7, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(3, "weakseg.studies.faithfulness:run"),
