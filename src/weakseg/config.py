@@ -62,7 +62,7 @@ class ProtocolConfig(Section):
     operating_points: Annotated[list[Point], Once] = Field(
         ["fixed", "label-free", "paper", "val-k", "oracle-set"],
         min_length=1,
-        description="How maps are cut: at 0.5, by Otsu, as their paper does (methods that have such a cut), at the best "
+        description="How maps are cut: at 0.5, by Otsu, as their paper cuts where it says, at the best "
         "threshold of k validation patients, or of the tested set (an upper bound).",
     )
     val_k: Annotated[list[Positive], Once] = Field(

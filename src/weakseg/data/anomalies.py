@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from weakseg import nifti
-from weakseg.data.anatomy import organ_file
+from weakseg.data.anatomy import ORGANS
 from weakseg.data.index import read_cases
 from weakseg.data.phantoms.writing import MARKER
 from weakseg.data.truth import open_lesion
@@ -53,8 +53,8 @@ LEAST_KIDNEY_MM2 = 72.0
 """Slices with no more kidney, 32 pixels, are left out."""
 RANGE = (0.5, 99.5)
 """Percentiles of the kidneys' HU over all cases that become 0 and 1."""
-KIDNEY, ANOMALY = 1, 2
-"""Labels of the masks: an anomaly stands where KiTS has a tumour."""
+KIDNEY, ANOMALY, CYST = 1, 2, 3
+"""Labels of masks: an anomaly stands where KiTS has a tumour."""
 SAMPLES = 10_000
 """Voxels of a case that the percentiles are of, at most."""
 
@@ -72,6 +72,20 @@ class Anomalous:
         return int(self.mask.any())
 
 
+@dataclass(frozen=True)
+class Source:
+    """The files of a case that anomalies are drawn into: its CT, and organ masks as in ``organs.json``."""
+
+    case: str
+    image: Path
+    organs: list[Path]
+
+    def masks(self) -> tuple[NDArray, NDArray]:
+        """Kidneys with all that grows in them, and cysts, each (X, Y, Z) bool."""
+        found = [nifti.read(path, np.uint8)[0] for path in self.organs]
+        return np.any(np.isin(found, ORGANS["kidneys"]), axis=0), np.any([mask == CYST for mask in found], axis=0)
+
+
 def run(context: Context) -> None:
     """Write a data set in KiTS's layout: of every case the slices of healthy kidneys, stacked, with anomalies.
 
@@ -81,56 +95,57 @@ def run(context: Context) -> None:
     Raises:
         WeaksegError: no case has a slice that counts.
     """
-    cases = read_cases(context.folder("index"))
+    index = context.folder("index")
+    cases = read_cases(index)
     cases = cases[cases["role_f0"] != "shift"]
-    images: dict[str, dict[str, str]] = json.loads((context.folder("index") / "images.json").read_text())
-    items = [(case, Path(images[case]["ct"])) for case in cases["case"]]
-    samples = context.map_cases(partial(_sample, anatomy=context.folder("anatomy")), items, "range")
-    low, high = np.percentile(np.concatenate(samples), RANGE)
-    numbered = [(f"case_{number:05d}", *item) for number, item in enumerate(items)]
-    write = partial(_write_case, ends=(float(low), float(high)))
-    counts = context.map_cases_resumably(write, numbered, "anomalies")
-    kept = [(name, case, slices) for (name, case, _), slices in zip(numbered, counts, strict=True) if slices]
-    if not kept:
-        raise WeaksegError("anomalies: no slice with kidney and without tumour or cyst in any case; set coin to null")
-    pd.DataFrame(kept, columns=["case", "of", "slices"]).to_csv(context.out / "cases.csv", index=False)
-    context.count("slices", sum(counts))
-    if (cases["source"] == "phantom").any():
-        write_json(
-            context.out / MARKER, {"phantom": "abdomen_ct with anomalies", "data_seed": context.params["data_seed"]}
+    images: dict[str, dict[str, str]] = json.loads((index / "images.json").read_text())
+    organs: dict[str, list[str]] = json.loads((index / "organs.json").read_text())
+    sources = [Source(case, Path(images[case]["ct"]), list(map(Path, organs[case]))) for case in cases["case"]]
+    looked_at = context.map_cases_resumably(_look_at, sources, "healthy-slices")
+    found = [(source, positions) for source, (positions, _) in zip(sources, looked_at, strict=True) if len(positions)]
+    if not found:
+        raise WeaksegError(
+            "anomalies: no slice of any case shows kidney and neither tumour nor cyst; set studies.coin to null"
         )
+    low, high = np.percentile(np.concatenate([sample for _, sample in looked_at]), RANGE)
+    items = [(f"case_{number:05d}", source, positions) for number, (source, positions) in enumerate(found)]
+    write = partial(_write_case, out=context.out, ends=(float(low), float(high)), data_seed=context.params["data_seed"])
+    context.map_cases(write, items, "anomalies")
+    rows = [(name, source.case, len(positions)) for name, source, positions in items]
+    pd.DataFrame(rows, columns=["case", "of", "slices"]).to_csv(context.out / "cases.csv", index=False)
+    context.count("slices", sum(len(positions) for _, positions in found))
+    if (cases["source"] == "phantom").any():
+        marker = {"phantom": "abdomen_ct with anomalies", "data_seed": context.params["data_seed"]}
+        write_json(context.out / MARKER, marker)
 
 
-def _sample(item: tuple[str, Path], anatomy: Path) -> NDArray:
-    """HU of some of a case's kidney voxels."""
-    case, path = item
-    hu = nifti.read(path)[0][nifti.read(organ_file(anatomy, case), np.uint8)[0] > 0]
-    chosen: NDArray = hu[:: max(len(hu) // SAMPLES, 1)]
-    return chosen
+def _look_at(context: Context, source: Source) -> tuple[NDArray, NDArray]:
+    """Positions along Z of a case's slices of healthy kidneys, and HU of some kidney voxels."""
+    hu, affine = nifti.read(source.image)
+    kidneys, cysts = source.masks()
+    tumours, _ = open_lesion(context, context.folder("truth"), source.case, "anomalies", "tumour")
+    area = kidneys.sum(axis=(0, 1)) * pixel_area(affine)
+    healthy = (area > LEAST_KIDNEY_MM2) & ~(tumours | cysts).any(axis=(0, 1))
+    inside = hu[kidneys]
+    return np.flatnonzero(healthy), inside[:: max(len(inside) // SAMPLES, 1)]
 
 
-def _write_case(context: Context, item: tuple[str, str, Path], ends: tuple[float, float]) -> int:
-    """Write a case; the number of its slices."""
-    name, case, path = item
-    hu, affine = nifti.read(path)
-    organ = nifti.read(organ_file(context.folder("anatomy"), case), np.uint8)[0] > 0
-    sick, _ = open_lesion(context, context.folder("truth"), case, "anomalies", "tumour_or_cyst")
-    area = organ.sum(axis=(0, 1)) * pixel_area(affine)
-    positions = np.flatnonzero((area > LEAST_KIDNEY_MM2) & ~sick.any(axis=(0, 1)))
-    if not len(positions):
-        return 0
+def _write_case(item: tuple[str, Source, NDArray], out: Path, ends: tuple[float, float], data_seed: int) -> None:
+    """Write the slices of a case, of which those with room get their anomaly by chance."""
+    name, source, positions = item
+    hu, affine = nifti.read(source.image)
+    kidneys = source.masks()[0][..., positions]
     low, high = ends
-    scaled = (hu[..., positions] - low) / (high - low)
+    image = (hu[..., positions] - low) / (high - low)
+    labels = np.where(kidneys, KIDNEY, 0).astype(np.uint8)
     x, y, _ = nifti.spacing_of(affine)
-    labels = np.where(organ[..., positions], KIDNEY, 0).astype(np.uint8)
     for place, position in enumerate(positions):
-        generator = rng(context.params["data_seed"], "anomaly", f"{case}/{position}")
-        drawn = add_anomaly(scaled[..., place], organ[..., position], (x, y), generator)
-        scaled[..., place] = drawn.image
-        labels[..., place][drawn.mask] = ANOMALY
-    nifti.write(context.out / name / "imaging.nii.gz", np.rint(low + scaled * (high - low)).astype(np.int16), affine)
-    nifti.write(context.out / name / "segmentation.nii.gz", labels, affine)
-    return len(positions)
+        generator = rng(data_seed, "anomaly", f"{source.case}/{position}")
+        drawn = add_anomaly(image[..., place], kidneys[..., place], (x, y), generator)
+        image[..., place] = drawn.image
+        labels[drawn.mask, place] = ANOMALY
+    nifti.write(out / name / "imaging.nii.gz", np.rint(low + image * (high - low)).astype(np.int16), affine)
+    nifti.write(out / name / "segmentation.nii.gz", labels, affine)
 
 
 def add_anomaly(

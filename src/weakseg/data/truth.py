@@ -27,7 +27,6 @@ REGIONS: dict[str, tuple[int, ...]] = {
     "enhancing_tumour": (4,),
     "haemorrhage": (1,),
     "tumour": (2,),
-    "tumour_or_cyst": (2, 3),
 }
 """Labels of each region, in its data set's coding. BraTS: 3 (non-enhancing tumour) occurs in the 2015 coding only."""
 

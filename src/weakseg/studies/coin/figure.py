@@ -34,6 +34,13 @@ CURVES = {
     "consistency": "classifier consistency",
 }
 """What of a training's history is drawn, and how it is titled."""
+GROUPS = {
+    "table_3": "anomalies: Table 3",
+    "losses": "anomalies: COIN\nless a loss",
+    "lengths": "anomalies: COIN\nfor longer",
+    "both": "tumours",
+}
+"""What the tables of the study are called."""
 CHANGE_SHOWN = 0.6
 """The largest change that has a colour of its own, in units of the range."""
 
@@ -49,21 +56,18 @@ class Shown:
     aspect: float
 
 
-def draw_training(histories: Mapping[str, Path], path: Path) -> None:
-    """Curves of every generator at its checkpoints, a line of panels for each group of them.
+def draw_training(entries: Sequence[Mapping[str, Any]], folders: Sequence[Path], path: Path) -> None:
+    """Curves of every generator at its checkpoints, a line of panels for each table of the study.
 
     Args:
-        histories: runs of ``map_fit`` by title, ``<part>: <row>``.
+        entries: those of generators: ``table``, ``row`` and ``methods``.
+        folders: their runs of ``map_fit``.
         path: PNG to write.
     """
     groups: dict[str, dict[str, pd.DataFrame]] = {}
-    for title, folder in histories.items():
-        part, row = title.split(": ")
-        kind = (
-            "Table 3" if part == "anomalies" and len(row) in (1, 4) else "COIN changed" if part == "anomalies" else part
-        )
-        for method, of_method in pd.read_csv(folder / "history.csv").groupby("method"):
-            groups.setdefault(kind, {})[row if part == "anomalies" else str(method)] = of_method
+    for entry, folder in zip(entries, folders, strict=True):
+        for method, history in pd.read_csv(folder / "history.csv").groupby("method"):
+            groups.setdefault(GROUPS[entry["table"]], {})[entry["row"] or style.title_of(str(method))] = history
     figure, axes = plt.subplots(
         len(groups), len(CURVES), figsize=(2.6 * len(CURVES) + 1.4, 2.1 * len(groups) + 0.5), squeeze=False
     )

@@ -174,7 +174,7 @@ def _as_benchmark(config: Config, study: CoinStudyConfig) -> Config:
 def _plan_anomalies(planned: Plan, dataset: KitsConfig, source: dict[str, str]) -> tuple[KitsConfig, dict[str, str]]:
     """The data set with drawn anomalies: how it is read, and its runs by stage."""
     seed = planned.config.data_seed
-    drawn_into = {role: source[role] for role in ("index", "anatomy", "truth")}
+    drawn_into = {role: source[role] for role in ("index", "truth")}
     drawn = planned.add("anomalies", "anomalies", {"data_seed": seed}, **drawn_into)
     # Every blob makes its slice a slice with a lesion; blobs are bright.
     bright = IntensityConfig(channel=dataset.intensity.channel)

@@ -70,8 +70,7 @@ def run(context: Context) -> None:
     for name, table in tables.items():
         write_table(table.assign(source=source), context.out / "tables", name, ("csv", "md"))
     learnt = [entry for entry in params["entries"] if entry["methods"]]
-    titled = [f"{entry['part']}: {entry['row'] or entry['table']}" for entry in learnt]
-    draw_training(dict(zip(titled, context.upstream["fitted"], strict=True)), context.out / "figures/coin_training.png")
+    draw_training(learnt, context.upstream["fitted"], context.out / "figures" / "coin_training.png")
     draw_counterfactuals(context, readouts, source, context.out / "figures" / "coin.png")
     print(tables["coin"].to_string(index=False))
 
