@@ -401,12 +401,11 @@ def test_counterfactuals_of_slices_are_judged_by_two_other_classifiers():
 
 
 def test_judges_of_counterfactual_images_are_asked_with_masks_for_scores_alone():
-    planned = plan.build(
-        config_text.load({"data": {"instance": None, "kits": None}, "maps": {"methods": FEW | COUNTERFACTUAL}})
-    )
+    brats = {"data": {"instance": None, "kits": None}, "maps": {"methods": FEW | COUNTERFACTUAL}}
+    planned = plan.build(config_text.load(brats))
     fitting = next(run for run in planned.of_stage("map_fit") if run.params["seed"] == 1)
     data = {stage: planned.of_stage(stage)[0].key for stage in ("index", "preprocess", "labels", "truth")}
-    (view,) = views_of(planned.config, "brats")
+    view = next(view for view in views_of(planned.config, "brats") if view.name == "slice")
     networks = [*fitting.upstream["classifier"], *fitting.upstream["evaluator"], fitting.key]
     methods = {"coin": fitting.params["methods"]["coin"]}
     key = plan_counterfactuals(planned, "brats-variant", data, *networks, methods, view, 1, 0)

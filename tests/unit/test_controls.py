@@ -61,6 +61,13 @@ class TestDisplaced:
         expected = np.roll(change, (15 - strongest[0], 11 - strongest[1]), (2, 3))
         np.testing.assert_allclose(moved, expected, rtol=1e-6)
 
+    def test_nothing_comes_from_beyond_the_edge(self):
+        change = np.zeros((1, 1, *SIZE), np.float32)
+        change[..., 0, 0], change[..., 0, 1] = 2, -1
+        everywhere = np.ones((1, *SIZE), bool)
+        moved = displaced(change, everywhere, np.array([(3 * SIZE[1] + 5) / SIZE[0] / SIZE[1]]))
+        np.testing.assert_allclose(moved, np.roll(change, (3, 5), (2, 3)), rtol=1e-6)
+
     def test_no_change_stays_none(self, foreground):
         assert not displaced(np.zeros((3, 2, *SIZE), np.float32), foreground, np.full(3, 0.5)).any()
 

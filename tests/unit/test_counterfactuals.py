@@ -41,7 +41,7 @@ class Eraser(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.low, self.high = torch.tensor([-1.0, -2.0]), torch.tensor([3.0, 2.0])
+        self.low, self.high = torch.tensor([-1.0, -1.0]), torch.tensor([3.0, 1.0])
 
     def forward(self, images, condition, foreground):
         change = torch.zeros_like(images)
@@ -119,11 +119,15 @@ class TestMeasure:
         shares = rows[["share_counterfactual", "share_displaced", "share_blur", "size_inside"]]
         assert shares[~blobs].isna().all(axis=None)
 
-    def test_controls_leave_the_blob(self, measured):
+    def test_controls_leave_the_blob(self, slices, measured):
         rows = of(measured[0], "eraser")[::2]
         assert (rows["classifier_counterfactual"] < 0.05).all()
         assert (rows["classifier_displaced"] > 0.5).mean() > 0.8
         assert (rows["classifier_blur"] > 0.5).all()
+        # The mean over channels, with ranges of 4 and 2, of how far the blurred slice is.
+        whole = (np.abs(slices.blank - slices.images)[::2] / [[[4]], [[2]]]).mean(1).sum((1, 2))
+        size = whole / slices.foreground[::2].sum((1, 2)) * rows["blur_strength"]
+        np.testing.assert_allclose(size, rows["size"], rtol=1e-4)
         assert rows["blur_strength"].between(0.05, 0.95).all()
 
     def test_controls_change_the_image_as_much(self, slices, measured, monkeypatch):
@@ -135,7 +139,7 @@ class TestMeasure:
         assert len(shown) == 3
         area = slices.foreground.sum(axis=(1, 2))
         for after in shown:
-            difference = np.abs(after.numpy() - slices.images).astype(float) / 4
+            difference = np.abs(after.numpy() - slices.images).astype(float) / [[[4]], [[2]]]
             size = difference.mean(axis=1).sum(axis=(1, 2)) / area
             np.testing.assert_allclose(size, of(measured[0], "eraser")["size"], rtol=1e-5, atol=1e-9)
 
