@@ -78,26 +78,6 @@ rule sneak_tables:
         command("sneak_tables")
 
 
-rule coin_readout:
-    input:
-        upstream,
-    output:
-        record("coin_readout"),
-    log:
-        log_of("coin_readout"),
-    benchmark:
-        benchmark_of("coin_readout")
-    conda:
-        "../envs/weakseg.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-    params:
-        spec=spec,
-    shell:
-        command("coin_readout")
-
-
 rule coin_tables:
     input:
         upstream,

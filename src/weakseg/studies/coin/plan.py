@@ -96,15 +96,11 @@ class Part:
                 self.planned, DATASET, self.dataset, self.data, [self.classifier], [entry.maps], *place, what
             )
         }
-        images = {role: self.data[role] for role in ("index", "preprocess", "labels", "truth")}
-        reading = {"region": self.dataset.region, "fold": FOLD}
-        label = f"{DATASET}{what}"
-        measured["readouts"] = self.planned.add("coin_readout", label, reading, **images, maps=entry.maps)
         if entry.methods:
             (fitted,) = self.planned.runs[entry.maps[0]].upstream["fitted"]
             (evaluator,) = self.planned.runs[fitted].upstream["evaluator"]
             judging = (self.classifier, evaluator, fitted, entry.methods, self.view, self.seed, FOLD)
-            measured["counterfactuals"] = plan_counterfactuals(self.planned, label, self.data, *judging)
+            measured["counterfactuals"] = plan_counterfactuals(self.planned, f"{DATASET}{what}", self.data, *judging)
             measured["fitted"] = fitted
         return measured
 
@@ -142,7 +138,13 @@ def coin(config: Config) -> Plan:
     reading = {
         "parts": [anomalies.name, tumours.name],
         "entries": [
-            {"part": part.name, "table": entry.table, "row": entry.row, "methods": entry.methods}
+            {
+                "part": part.name,
+                "table": entry.table,
+                "row": entry.row,
+                "methods": entry.methods,
+                "maps": len(entry.maps),
+            }
             for part, entry in entries
         ],
         "region": dataset.region,
@@ -151,8 +153,11 @@ def coin(config: Config) -> Plan:
         "fold": FOLD,
         **slices.units,
     }
-    images = {role: [part.data[role] for part in (anomalies, tumours)] for role in ("preprocess", "labels", "truth")}
-    planned.add("coin_tables", DATASET, reading, **images, **measured)
+    images = {
+        role: [part.data[role] for part in (anomalies, tumours)] for role in ("index", "preprocess", "labels", "truth")
+    }
+    maps = [key for _, entry in entries for key in entry.maps]
+    planned.add("coin_tables", DATASET, reading, **images, maps=maps, **measured)
     plan.check_truth_access(planned)
     return planned
 

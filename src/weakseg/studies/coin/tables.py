@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from weakseg.randomness import rng
 from weakseg.report.tables import write_table
 from weakseg.studies.coin.figure import draw_counterfactuals, draw_training
 from weakseg.studies.coin.paper import NOT_COMPARABLE, TABLE_1, TABLE_3, Reported
+from weakseg.studies.coin.readout import read_out
 from weakseg.studies.comparisons import compare
 
 PLACE = ["part", "table", "row", "method"]
@@ -56,7 +57,8 @@ def run(context: Context) -> None:
     What each holds: ``docs/explanation/studies.md``.
     """
     params = context.params
-    readouts, scores, metrics = (_placed(context, role) for role in ("readouts", "scores", "counterfactuals"))
+    scores, metrics = (_placed(context, role) for role in ("scores", "counterfactuals"))
+    readouts = _readouts(context)
     tested = lesion_bearing(scores, "test")
     board = pd.DataFrame(_rows(readouts, tested, params["data_seed"], params["bootstrap"]))
     board = board.merge(metrics[[*PLACE, *MEASURED]], on=PLACE, how="left")
@@ -75,19 +77,24 @@ def run(context: Context) -> None:
     print(tables["coin"].to_string(index=False))
 
 
+def _readouts(context: Context) -> pd.DataFrame:
+    """The maps of all entries, cut as in the paper."""
+    folders = iter(context.upstream["maps"])
+    entries = [{**entry, "folders": list(islice(folders, entry["maps"]))} for entry in context.params["entries"]]
+    parts = context.params["parts"]
+    of_parts = [read_out(context, part, [entry for entry in entries if entry["part"] == part]) for part in parts]
+    return pd.concat(of_parts, ignore_index=True)
+
+
 def _placed(context: Context, role: str) -> pd.DataFrame:
     """The tables of all runs of a role, with the entry that each belongs to."""
-    names = {"readouts": "readout.parquet", "scores": "scores.parquet", "counterfactuals": "metrics.csv"}
-    entries = [entry for entry in context.params["entries"] if role != "counterfactuals" or entry["methods"]]
+    learnt = role == "counterfactuals"
+    entries = [entry for entry in context.params["entries"] if entry["methods"] or not learnt]
     frames = []
     for entry, folder in zip(entries, context.upstream[role], strict=True):
-        frame = _read(folder / names[role])
+        frame = pd.read_csv(folder / "metrics.csv") if learnt else pd.read_parquet(folder / "scores.parquet")
         frames.append(frame.assign(part=entry["part"], table=entry["table"], row=entry["row"]))
     return pd.concat(frames, ignore_index=True)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 def _rows(readouts: pd.DataFrame, tested: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str, Any]]:
