@@ -70,12 +70,12 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     # A data set made of another one's healthy slices, which lesion masks tell from the rest.
-    "anomalies": Stage(1, "weakseg.data.anomalies:run", ("anomalies",)),
+    "anomalies": Stage(2, "weakseg.data.anomalies:run", ("anomalies",)),
     "classifier": Stage(12, "weakseg.classifiers.resnet:run"),
     "volume_classifier": Stage(6, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(6, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(16, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(7, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(17, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(8, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(
@@ -83,29 +83,26 @@ STAGES: dict[str, Stage] = {
     ),
     "scores": Stage(11, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(12, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(13, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(4, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(1, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    "counterfactuals": Stage(2, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(8, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(3, "weakseg.studies.faithfulness:run"),
     "figures": Stage(13, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(17, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(18, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(9, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(11, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(2, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(4, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(7, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
-
-JUDGES = ("selector", "evaluator")
-"""Classifiers that judge what another one's maps were made of: the first may choose, the second only reports."""
 
 GRADES = {"LGG": 0, "HGG": 1}
 """Grades of gliomas; the logit of a volume classifier speaks for 1."""
@@ -126,7 +123,7 @@ class Method:
         asks_network: it needs forwards; those of its family, even if it were run alone.
         needs_supervoxels: it is given the supervoxels of what it explains.
         fits: it learns from the fold's training cases first, in the stage ``map_fit``.
-        judged: what it learns is judged by two more classifiers, those of :data:`JUDGES`.
+        judged: another classifier, the selector, chooses between the checkpoints of what it learns.
         views: those that it can explain.
         published_cut: where its paper cuts its maps, as they are stored, by
             :func:`weakseg.evaluation.published.cut_change`; None for methods without a cut of their own.

@@ -72,13 +72,15 @@ def views_of(config: Config, dataset: str) -> list[View]:
     return views
 
 
-def judges_of(config: Config, view: View, seed: int) -> dict[str, tuple[View, int]]:
-    """What trains the judges of a slice classifier: by role, the view with their network, and their seed.
+def selector_of(view: View, seed: int) -> tuple[View, int]:
+    """What trains the selector of a slice classifier: the next seed, which a benchmark of several has anyway."""
+    return view, seed + 1
 
-    The selector is the classifier with the next seed, which a benchmark of several seeds has anyway.
-    """
+
+def evaluator_of(config: Config, view: View, seed: int) -> tuple[View, int]:
+    """What trains the evaluator of a slice classifier: another architecture, augmentation and seed."""
     network = {"architecture": "densenet", **config.classifiers.evaluator.model_dump()}
-    return {"selector": (view, seed + 1), "evaluator": (replace(view, network=network), seed + 2)}
+    return replace(view, network=network), seed + 2
 
 
 def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]:

@@ -16,7 +16,7 @@ from weakseg.config_studies import CoinStudyConfig
 from weakseg.counterfactual.variants import TABLE_3
 from weakseg.errors import WeaksegError
 from weakseg.plan_counterfactuals import plan_counterfactuals
-from weakseg.plan_views import View, views_of
+from weakseg.plan_views import View, evaluator_of, views_of
 from weakseg.runs import Plan
 
 DATASET = "kits"
@@ -98,7 +98,8 @@ class Part:
         }
         if entry.methods:
             (fitted,) = self.planned.runs[entry.maps[0]].upstream["fitted"]
-            (evaluator,) = self.planned.runs[fitted].upstream["evaluator"]
+            judge = evaluator_of(self.planned.config, self.view, self.seed)
+            evaluator = plan.plan_classifier(self.planned, self.label, self.data, *judge, FOLD)
             judging = (self.classifier, evaluator, fitted, entry.methods, self.view, self.seed, FOLD)
             measured["counterfactuals"] = plan_counterfactuals(self.planned, f"{DATASET}{what}", self.data, *judging)
             measured["fitted"] = fitted
@@ -179,7 +180,7 @@ def _as_benchmark(config: Config, study: CoinStudyConfig) -> Config:
 def _plan_anomalies(planned: Plan, dataset: KitsConfig, source: dict[str, str]) -> tuple[KitsConfig, dict[str, str]]:
     """The data set with drawn anomalies: how it is read, and its runs by stage."""
     seed = planned.config.data_seed
-    drawn_into = {role: source[role] for role in ("index", "truth")}
+    drawn_into = {role: source[role] for role in ("index", "anatomy", "truth")}
     drawn = planned.add("anomalies", "anomalies", {"data_seed": seed}, **drawn_into)
     # Every blob makes its slice a slice with a lesion; blobs are bright.
     bright = IntensityConfig(channel=dataset.intensity.channel)
