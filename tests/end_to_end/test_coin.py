@@ -26,7 +26,9 @@ SETTINGS = {
     "maps": {"methods": {**LEFT_OUT, "layercam": {}, "coin": TINY, "singla": TINY}},
     "classifiers": {"resnet": {"width": 4, "training": {"epochs": 1, "least_steps": 0}}, "evaluator": EVALUATOR},
     "protocol": {"val_k": [1], "draws": 2, "bootstrap": 200},
-    "studies": {"coin": {"rows": ["A", "H", "COIN"], "losses": ["variation"], "lengths": [], "val_patients": 1}},
+    "studies": {
+        "coin": {"rows": ["A", "H", "COIN"], "losses": ["variation"], "steps": 8, "lengths": [], "val_patients": 1}
+    },
 }
 
 

@@ -199,8 +199,11 @@ def _plan_anomalies(planned: Plan, dataset: KitsConfig, source: dict[str, str]) 
 def _rows(study: CoinStudyConfig, both: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Table, row and methods of each generator that is trained on anomalies.
 
-    Rows A to G have the weights and training of Singla et al., ablations those of COIN, whatever the settings are.
+    Rows A to G have the weights of Singla et al., ablations those of COIN, whatever the settings are; all have the
+    study's length of training.
     """
+    lasting = {"steps": study.steps, "checkpoint": study.steps // 4}
+    both = {name: {**params, "training": {**params["training"], **lasting}} for name, params in both.items()}
     for row in study.rows:
         if row == "COIN":
             yield "table_3", row, {"coin": both["coin"]}
