@@ -98,7 +98,7 @@ class CoinStudyConfig(Section):
     )
     steps: Annotated[int, Field(ge=4)] = Field(
         100,
-        description="Batches of each training on anomalies, with four checkpoints; those on tumours are the benchmark's.",
+        description="Batches of each training on anomalies, with four checkpoints; on tumours as in `maps.methods`.",
     )
     lengths: Annotated[list[Annotated[int, Field(ge=2)]], Once] = Field(
         [2, 4], description="COIN is trained so many times as long as well."
