@@ -70,7 +70,7 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     # A data set made of another one's healthy slices, which lesion masks tell from the rest.
-    "anomalies": Stage(2, "weakseg.data.anomalies:run", ("anomalies",)),
+    "anomalies": Stage(3, "weakseg.data.anomalies:run", ("anomalies",)),
     "classifier": Stage(12, "weakseg.classifiers.resnet:run"),
     "volume_classifier": Stage(6, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.

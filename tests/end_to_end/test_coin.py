@@ -20,7 +20,7 @@ SETTINGS = {
     "data": {
         "brats": None,
         "instance": None,
-        "kits": {"phantom": {"cases": 12, "shape": [60, 48, 20], "shift_cases": 1}, "supervoxels": {"segments": 30}},
+        "kits": {"phantom": {"cases": 12, "shape": [90, 72, 24], "shift_cases": 1}, "supervoxels": {"segments": 30}},
     },
     "views": {"volume": None},
     "maps": {"methods": {**LEFT_OUT, "layercam": {}, "coin": TINY, "singla": TINY}},
@@ -92,7 +92,7 @@ def test_rows_say_what_was_trained(study):
     assert list(rows.index) == ["A", "H", "COIN", "without variation"]
     assert rows["skips"].tolist() == [0, 4, 4, 4]
     assert rows["uses_masks"].fillna("").tolist() == ["organ", "", "", ""]
-    assert rows["variation"].tolist()[2:] == [TINY.get("variation", 0.05), 0]
+    assert rows["variation"].tolist()[2:] == [0.003, 0]
     assert rows.loc["without variation", "comparable"] == "not published"
     assert rows["share_inside"].notna().any()
 

@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from weakseg import nifti
 from weakseg.data.anatomy import organ_file
+from weakseg.data.checks import MIN_SLICES
 from weakseg.data.index import read_cases
 from weakseg.data.phantoms.writing import MARKER
 from weakseg.data.truth import open_lesion
@@ -75,11 +76,12 @@ class Anomalous:
 def run(context: Context) -> None:
     """Write a data set in KiTS's layout: of every case the slices of healthy kidneys, stacked, with anomalies.
 
-    A slice counts if it shows enough kidney and no tumour; a cyst is as normal as it is for ``labels``. Cases without
-    such a slice are left out. Cases are numbered anew, ``cases.csv`` says which is which. Made data stay marked.
+    A slice counts if it shows enough kidney and no tumour; a cyst is as normal as it is for ``labels``. Cases with
+    fewer than three such slices are left out. Cases are numbered anew, ``cases.csv`` says which is which. Made data
+    stay marked.
 
     Raises:
-        WeaksegError: no case has a slice that counts.
+        WeaksegError: no case has enough slices that count.
     """
     index = context.folder("index")
     cases = read_cases(index)
@@ -87,9 +89,13 @@ def run(context: Context) -> None:
     images: dict[str, dict[str, str]] = json.loads((index / "images.json").read_text())
     sources = [(case, Path(images[case]["ct"])) for case in cases["case"]]
     looked_at = context.map_cases_resumably(_look_at, sources, "healthy-slices")
-    found = [(source, positions) for source, (positions, _) in zip(sources, looked_at, strict=True) if len(positions)]
+    found = [
+        (source, positions)
+        for source, (positions, _) in zip(sources, looked_at, strict=True)
+        if len(positions) >= MIN_SLICES
+    ]
     if not found:
-        raise WeaksegError("anomalies: no slice of any case shows kidney and no tumour; set studies.coin to null")
+        raise WeaksegError("anomalies: no case has three slices with kidney and no tumour; set studies.coin to null")
     low, high = np.percentile(np.concatenate([sample for _, sample in looked_at]), RANGE)
     items = [(f"case_{number:05d}", *source, positions) for number, (source, positions) in enumerate(found)]
     drawing = {"ends": (float(low), float(high)), "data_seed": context.params["data_seed"]}
