@@ -240,6 +240,13 @@ def test_rows_of_coin_have_the_settings_of_the_benchmark_but_their_own():
     ] * 2
 
 
+def test_coin_runs_on_kidneys_wherever_the_benchmark_has_its_methods():
+    elsewhere = {"coin": {"where": ["brats-slice"]}, "rise": None}
+    planned = coin(load({"maps": {"methods": elsewhere}}))
+    assert len(planned.of_stage("map_fit")) == 15
+    assert not any("rise" in run.params["methods"] for run in planned.of_stage("maps"))
+
+
 @pytest.mark.parametrize(
     "raw", [{"studies": {"coin": None}}, {"data": {"kits": None}}, {"maps": {"methods": {"singla": None}}}]
 )

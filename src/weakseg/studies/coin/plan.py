@@ -166,7 +166,11 @@ def coin(config: Config) -> Plan:
 def _as_benchmark(config: Config, study: CoinStudyConfig) -> Config:
     """The configuration for which the benchmark's plan has the study's maps and scores."""
     points = {"operating_points": ["label-free", "paper", "val-k", "oracle-set"], "val_k": [study.val_patients]}
-    methods = {name: None for name, _ in config.maps.methods if name not in (*PEERS, *LEARNT)}
+    methods = {
+        # Wherever else they run.
+        name: settings.model_copy(update={"where": None}) if settings and name in (*PEERS, *LEARNT) else None
+        for name, settings in config.maps.methods
+    }
     return config.model_copy(
         update={
             "seeds": [study.seed],
