@@ -82,7 +82,7 @@ def test_rows_of_both_methods_stand_in_the_leaderboard(finished):
     rows = pd.read_csv(board.folder / "tables" / "leaderboard.csv")
     for name in ("coin", "singla"):
         of_method = rows[rows["method"] == name]
-        assert set(of_method["operating_point"]) == {"fixed", "label-free", "val-1", "oracle-set"}
+        assert set(of_method["operating_point"]) == {"fixed", "label-free", "paper", "val-1", "oracle-set"}
         assert of_method["dice"].notna().all()
         assert (of_method.query("operating_point == 'label-free'")["mask_budget"] == 0).all()
     (faithful,) = finished.of_stage("faithfulness")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from weakseg.evaluation.points import cut_as_published
 from weakseg.evaluation.published import cut_change, cut_saliency
 
 
@@ -49,3 +50,17 @@ def test_saliency_is_scaled_in_each_slice():
 @pytest.mark.parametrize("cut", [cut_saliency, lambda volume: cut_change(volume, 0.25)])
 def test_nothing_stays_nothing(cut):
     assert not cut(np.zeros((5, 6, 2))).any()
+
+
+@pytest.mark.parametrize(
+    ("method", "chain", "points", "cut"),
+    [
+        ("coin", "threshold", ["fixed", "paper"], 0.25),
+        ("coin", "supervoxel", ["fixed", "paper"], None),
+        ("coin", "threshold", ["fixed"], None),
+        ("layercam", "threshold", ["fixed", "paper"], None),
+    ],
+)
+def test_the_point_paper_is_for_raw_maps_of_methods_that_have_a_cut(method, chain, points, cut):
+    params = {"operating_points": points, "chains": {"threshold": "threshold", "supervoxel": "supervoxel"}}
+    assert cut_as_published(params, method, chain) == cut

@@ -28,6 +28,7 @@ from weakseg.data.truth import open_lesion
 from weakseg.errors import WeaksegError, nearest
 from weakseg.evaluation import scores as stage
 from weakseg.evaluation.points import draw_validation
+from weakseg.evaluation.protocol import PAPER
 from weakseg.evaluation.recompute import Place, places
 from weakseg.execution import Context, require, write_json
 from weakseg.keys import package_versions
@@ -88,8 +89,9 @@ def score(plan: Plan, dataset: str, own: Own, out: Path, threads: int = 1) -> pd
     require(not out.exists(), f"{out}: already there; remove it, or name another folder with --out")
     upstream, params = _planned(plan, dataset)
     params |= {"chains": CHAINS, "seed": 0} | dict.fromkeys(("view", "classifier", "gate"), "own")
-    if own.masks:
-        params["operating_points"] = ["fixed"]
+    points = ["fixed"] if own.masks else params["operating_points"]
+    # That one is of the methods of papers, whatever an own map is called.
+    params["operating_points"] = [point for point in points if point != PAPER]
     cases = read_cases(upstream["index"].folder).set_index("case", drop=False)
     files = _without_optional(_files(_needed(cases, params, upstream["labels"]), own.folders), params)
     looked_at = {case for _, _, case in files}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from weakseg import catalogue
 from weakseg.data.labels import LESION
 from weakseg.evaluation.histogram import Histogram, best_threshold, otsu
-from weakseg.evaluation.protocol import FIXED, draw_masks, val_point
+from weakseg.evaluation.protocol import FIXED, PAPER, RAW, draw_masks, val_point
 
 STEP = 20
 """Thresholds of `val-k` lie 0.02 apart: of 1000, few masks could tell neighbours apart, and each costs a cut."""
@@ -92,3 +94,16 @@ def cut_by_draws(draws: Draws, validation: Mapping[str, Histogram], opened: Set[
 def cut_by_set(tested: Mapping[str, Histogram], opened: Set[str]) -> dict[str, Cut]:
     """The upper bound `oracle-set`: where it cuts a method's maps, by the best mean Dice of the tested set."""
     return {"oracle-set": Cut([best_threshold(list(tested.values()))], [frozenset(tested) & opened])}
+
+
+def cut_as_published(params: Mapping[str, Any], method: str, chain: str) -> float | None:
+    """The point `paper`: where a method's own paper cuts its maps as they are stored; None if there is no such row.
+
+    Args:
+        params: of the stage ``scores``: ``operating_points`` and ``chains``.
+        method: name.
+        chain: of the maps at hand; those that a refinement changed are in other units.
+    """
+    if PAPER not in params["operating_points"] or params["chains"].get(RAW) != chain:
+        return None
+    return catalogue.METHODS[method].published_cut

@@ -16,7 +16,16 @@ from weakseg import catalogue
 from weakseg.data.labels import UNLABELLED, read_labels
 from weakseg.evaluation.finished import Results
 from weakseg.evaluation.histogram import STEPS, Histogram, load, overlap_curves
-from weakseg.evaluation.points import Cut, Draws, cut_by_case, cut_by_draws, cut_by_set, draw_validation
+from weakseg.evaluation.points import (
+    Cut,
+    Draws,
+    cut_as_published,
+    cut_by_case,
+    cut_by_draws,
+    cut_by_set,
+    draw_validation,
+)
+from weakseg.evaluation.protocol import PAPER, RAW
 from weakseg.runs import Run
 
 MATCHED = ["role", "fold", "case", "method", "refinement", "operating_point"]
@@ -84,6 +93,11 @@ def expected_rows(results: Results, run: Run) -> pd.DataFrame:
             for name in (name for name, its_maps in run.params["chains"].items() if its_maps == chain):
                 for facts in _rows(cuts, row.histogram, behind[fold, method, chain], name):
                     rows.append(row_facts | facts)
+            published = cut_as_published(run.params, method, chain)
+            if published is not None:
+                # Its Dice needs the volume.
+                facts = {"refinement": RAW, "operating_point": PAPER, "threshold": published, "dice": float("nan")}
+                rows.append(row_facts | facts | {"mask_budget": len(behind[fold, method, chain])})
     return pd.DataFrame(rows)
 
 

@@ -30,7 +30,15 @@ from weakseg.evaluation.localisation import (
     pointing_game,
     rank_accuracy,
 )
-from weakseg.evaluation.points import Cut, Draws, cut_by_case, cut_by_draws, cut_by_set, draw_validation
+from weakseg.evaluation.points import (
+    Cut,
+    Draws,
+    cut_as_published,
+    cut_by_case,
+    cut_by_draws,
+    cut_by_set,
+    draw_validation,
+)
 from weakseg.evaluation.protocol import PAPER, RAW
 from weakseg.evaluation.published import cut_change
 from weakseg.evaluation.reading import Source, Truth, read_map, read_sources, read_truth
@@ -197,8 +205,8 @@ def _score(context: Context, task: Task, cases: pd.DataFrame) -> list[dict[str, 
                 used = max(len(source.masks_used | chosen_by) for chosen_by in cut.masks)
                 cutting = {"threshold": float(np.mean(cut.thresholds)), "dice_by_draw": by_draw, "mask_budget": used}
                 rows.append({**facts, "refinement": chain, "operating_point": point, **cutting, **scored})
-        published = catalogue.METHODS[source.method].published_cut
-        if PAPER in params["operating_points"] and published is not None and params["chains"].get(RAW) == source.chain:
+        published = cut_as_published(params, source.method, source.chain)
+        if published is not None:
             scored = score_mask(cut_change(stored, published), truth)
             cutting = {"threshold": published, "dice_by_draw": [scored["dice"]], "mask_budget": len(source.masks_used)}
             rows.append({**facts, "refinement": RAW, "operating_point": PAPER, **cutting, **scored})
