@@ -89,7 +89,7 @@ class Part:
 
     def measure(self, entry: Entry) -> dict[str, str]:
         """Runs that say how good the maps of an entry are, by role."""
-        what = "-".join(filter(None, ["", self.name, entry.table, entry.row])).lower().replace(" ", "_")
+        what = "-".join(["", self.name, entry.table, *entry.row.split()]).lower()
         place = (self.view, GATE, self.seed)
         measured = {
             "scores": plan.plan_scores(
