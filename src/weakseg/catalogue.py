@@ -98,7 +98,7 @@ STAGES: dict[str, Stage] = {
     "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(11, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(4, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(5, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(7, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }

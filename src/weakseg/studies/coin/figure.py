@@ -24,7 +24,7 @@ from weakseg.execution import Context
 from weakseg.maps.counterfactual import changes, read_generator
 from weakseg.report import style
 
-SHOWN = {"best": 0.0, "a quarter": 0.25, "median": 0.5, "three quarters": 0.75}
+SHOWN = {"best": 0.0, "a quarter down": 0.25, "median": 0.5, "three quarters down": 0.75}
 """Tested slices with a lesion, by the share of such slices whose IoU by COIN is higher."""
 CURVES = {
     "flips": "validation slices called lesion\nthat the selector calls normal after",
