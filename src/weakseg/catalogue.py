@@ -90,7 +90,7 @@ STAGES: dict[str, Stage] = {
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(8, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(3, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(13, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(14, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(6, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(18, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),

@@ -69,6 +69,8 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
         for axis, point in zip(line, points, strict=True):
             _draw_point(axis, rows[rows["operating_point"] == point], patients, order, colours)
             _label_point(axis, point)
+            # Alike in all panels: a point may have rows of few methods.
+            axis.set_ylim(-0.6, len(order) - 0.4)
         line[0].set_yticks(range(len(order)), [style.title_of(name) for name in order])
         line[0].set_ylabel(style.title_of_panel(*key))
     handles = [
