@@ -8,6 +8,7 @@ from typing import Any
 
 from weakseg import catalogue
 from weakseg.config import Config
+from weakseg.config_data import SequenceViewConfig
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class View:
     """A view as a plan needs it.
 
     Attributes:
-        name: ``slice`` or ``volume``, as in labels of runs and in rows.
+        name: ``slice``, ``sequence`` or ``volume``, as in labels of runs and in rows.
         cutting: parameters of :func:`weakseg.data.views.read_units` beside the name.
         seeds: its repetitions.
         stage: that trains its classifier.
@@ -45,7 +46,7 @@ class View:
 
     def suffix(self, gate: str) -> str:
         """What labels of runs add where a view has another gate than it has by default."""
-        return "-ungated" if self.name == "slice" and gate == "none" else ""
+        return "-ungated" if self.name != "volume" and gate == "none" else ""
 
 
 def views_of(config: Config, dataset: str) -> list[View]:
@@ -63,6 +64,8 @@ def views_of(config: Config, dataset: str) -> list[View]:
             config.maps.gate,
         )
     ]
+    if config.views.sequence is not None:
+        views.append(sequence_view(config, dataset, config.views.sequence))
     if config.views.volume is not None and catalogue.DATASETS[dataset].grades:
         cutting = config.views.volume.model_dump(exclude={"seeds"})
         seeds = config.seeds[: config.views.volume.seeds]
@@ -72,13 +75,26 @@ def views_of(config: Config, dataset: str) -> list[View]:
     return views
 
 
-def judges_of(config: Config, view: View, seed: int) -> dict[str, tuple[View, int]]:
-    """What trains the judges of a slice classifier: by role, the view with their network, and their seed.
+def sequence_view(config: Config, dataset: str, settings: SequenceViewConfig) -> View:
+    """The view of slices beside their neighbours; its units are those of the slice view."""
+    window = {"window": settings.model_dump(exclude={"seeds"})}
+    network = {"architecture": "resnet_lstm", **config.classifiers.resnet_lstm.model_dump(), **window}
+    network["stem_stride"] = network["stem_stride"][dataset]
+    cutting = {**config.views.slice.model_dump(), **window}
+    seeds = config.seeds[: settings.seeds]
+    labels = ("index", "labels")
+    return View("sequence", cutting, seeds, "sequence_classifier", network, labels, config.maps.gate)
 
-    The selector is the classifier with the next seed, which a benchmark of several seeds has anyway.
+
+def judges_of(config: Config, view: View, seed: int) -> dict[str, tuple[View, int]]:
+    """What trains the judges of a classifier of slices: by role, the view with their network, and their seed.
+
+    The selector is the classifier with the next seed, which a benchmark of several seeds has anyway. The evaluator is
+    a network of single slices in every view.
     """
     network = {"architecture": "densenet", **config.classifiers.evaluator.model_dump()}
-    return {"selector": (view, seed + 1), "evaluator": (replace(view, network=network), seed + 2)}
+    evaluator = replace(view, name="slice", stage="classifier", network=network)
+    return {"selector": (view, seed + 1), "evaluator": (evaluator, seed + 2)}
 
 
 def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]:
