@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
     "leaderboard": Stage(8, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
     "figures": Stage(12, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(7, "weakseg.report.models:run"),
+    "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(17, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
