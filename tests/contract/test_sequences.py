@@ -132,6 +132,15 @@ def test_cam_is_that_of_the_linear_head():
     assert coarse.max() > 0
 
 
+def test_untrained_is_layercam_of_the_other_network_beside_its_own_features():
+    maps = explain_of("untrained", "sequence")(explained())
+    other = explained(network=explained().untrained)
+    of_other = explain(other, {"layercam": {"layer": "resnet.layer1"}})["layercam"]
+    np.testing.assert_allclose(maps[:, 0], of_other[:, 0] * units().foreground, rtol=1e-5)
+    np.testing.assert_array_equal(explain_of("untrained", "sequence")(explained(network=network(5))), maps)
+    assert maps.any()
+
+
 def test_only_what_is_in_the_window_counts():
     """Slice 0 sees 0 and 1: the others may be anything, in any order."""
     image = units().image[[0, 1, 4, 2, 3]]
