@@ -27,6 +27,11 @@ rule sneak_attack:
         published("sneak_attack"),
 
 
+rule coin:
+    input:
+        published("coin"),
+
+
 rule relevance_maps:
     input:
         published("relevance_maps"),
@@ -35,4 +40,5 @@ rule relevance_maps:
 rule studies:
     input:
         published("sneak_attack"),
+        published("coin"),
         published("relevance_maps"),

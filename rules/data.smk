@@ -136,3 +136,23 @@ rule anatomy:
         spec=spec,
     shell:
         command("anatomy")
+
+
+rule anomalies:
+    input:
+        upstream,
+    output:
+        record("anomalies"),
+    log:
+        log_of("anomalies"),
+    benchmark:
+        benchmark_of("anomalies")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("anomalies")

@@ -58,6 +58,26 @@ rule repeatability:
         command("repeatability")
 
 
+rule counterfactuals:
+    input:
+        upstream,
+    output:
+        record("counterfactuals"),
+    log:
+        log_of("counterfactuals"),
+    benchmark:
+        benchmark_of("counterfactuals")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("counterfactuals")
+
+
 rule collect:
     input:
         upstream,

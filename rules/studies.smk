@@ -78,6 +78,26 @@ rule sneak_tables:
         command("sneak_tables")
 
 
+rule coin_tables:
+    input:
+        upstream,
+    output:
+        record("coin_tables"),
+    log:
+        log_of("coin_tables"),
+    benchmark:
+        benchmark_of("coin_tables")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("coin_tables")
+
+
 rule relevance_tables:
     input:
         upstream,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack"]
+Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack", "anomalies"]
 
-FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores")
+FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores", "anomalies")
 """Masks opened for these do not count towards a row's mask budget: labels have a budget of their own."""
 
 
@@ -69,33 +69,39 @@ STAGES: dict[str, Stage] = {
     "truth": Stage(2, "weakseg.data.truth:run"),
     "labels": Stage(5, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
+    # A data set made of another one's healthy slices, which lesion masks tell from the rest.
+    "anomalies": Stage(2, "weakseg.data.anomalies:run", ("anomalies",)),
     "classifier": Stage(13, "weakseg.classifiers.resnet:run"),
     "sequence_classifier": Stage(1, "weakseg.classifiers.resnet_lstm:run"),
     "volume_classifier": Stage(7, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(6, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(16, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(7, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(17, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(9, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(
-        7, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
+        8, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
     ),
-    "scores": Stage(11, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(12, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(12, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(4, "weakseg.evaluation.repeatability:run"),
+    "faithfulness": Stage(13, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
+    # These ask judges about counterfactual images; masks say where their changes lie.
+    "counterfactuals": Stage(2, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(8, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(9, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(12, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(14, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(17, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(18, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(11, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
+    # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
+    "coin_tables": Stage(3, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(6, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(8, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 
@@ -123,6 +129,8 @@ class Method:
         fits: it learns from the fold's training cases first, in the stage ``map_fit``.
         judged: what it learns is judged by two more classifiers, those of :data:`JUDGES`.
         views: those that it can explain.
+        published_cut: where its paper cuts its maps, as they are stored, by
+            :func:`weakseg.evaluation.published.cut_change`; None for methods without a cut of their own.
     """
 
     name: str
@@ -136,6 +144,7 @@ class Method:
     fits: bool = False
     judged: bool = False
     views: tuple[str, ...] = ("slice", "sequence", "volume")
+    published_cut: float | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -189,6 +198,7 @@ METHODS: dict[str, Method] = {
             fits=True,
             judged=True,
             views=("slice", "sequence"),
+            published_cut=0.25,
         ),
         Method(
             "singla",
@@ -199,6 +209,7 @@ METHODS: dict[str, Method] = {
             fits=True,
             judged=True,
             views=("slice", "sequence"),
+            published_cut=0.25,
         ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
         Method("centre", "nulls", "centre of the foreground", "weakseg", null=True, asks_network=False),

@@ -16,7 +16,7 @@ from weakseg.config_maps import Layer, MethodsConfig
 from weakseg.config_refinements import RefinementsConfig
 from weakseg.config_studies import StudiesConfig
 
-Point = Literal["fixed", "label-free", "val-k", "oracle-set"]
+Point = Literal["fixed", "label-free", "paper", "val-k", "oracle-set"]
 
 
 class UntrainedConfig(Section):
@@ -60,10 +60,10 @@ class FaithfulnessConfig(Section):
 
 class ProtocolConfig(Section):
     operating_points: Annotated[list[Point], Once] = Field(
-        ["fixed", "label-free", "val-k", "oracle-set"],
+        ["fixed", "label-free", "paper", "val-k", "oracle-set"],
         min_length=1,
-        description="How maps are cut: at 0.5, by Otsu, at the best threshold of k validation patients, or of the "
-        "tested set (an upper bound).",
+        description="How maps are cut: at 0.5, by Otsu, as their paper cuts where it says, at the best "
+        "threshold of k validation patients, or of the tested set (an upper bound).",
     )
     val_k: Annotated[list[Positive], Once] = Field(
         [1, 5, 10, 20],

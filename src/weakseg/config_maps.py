@@ -257,5 +257,6 @@ class MethodsConfig(Section):
         RelevanceMapConfig(where=_ON_GLIOMAS, seeds=1, fills=["zero"]), description=_OUT
     )
     optimal_perturbation: OptimalConfig | None = Field(OptimalConfig(where=_ON_GLIOMAS, seeds=1), description=_OUT)
-    coin: CoinConfig | None = Field(None, description=_OUT)
-    singla: SinglaConfig | None = Field(None, description=_OUT)
+    # Squared steps between neighbours are 16 times as large where pixels are 4 times as wide as at 256 x 256.
+    coin: CoinConfig | None = Field(CoinConfig(seeds=1, variation=0.003), description=_OUT)
+    singla: SinglaConfig | None = Field(SinglaConfig(seeds=1), description=_OUT)

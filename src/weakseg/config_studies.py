@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
 from weakseg.config_data import Once, Positive, Section, Share, VolumeViewConfig
@@ -87,10 +87,36 @@ class RelevanceMapsConfig(Section):
     variants: VariantsConfig = VariantsConfig()
 
 
+class CoinStudyConfig(Section):
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Of the explained classifier, generators and baselines.")
+    rows: Annotated[list[Literal["A", "B", "C", "D", "E", "F", "G", "H", "COIN"]], Once] = Field(
+        ["A", "B", "C", "D", "E", "F", "G", "H", "COIN"],
+        description="Rows of the paper's Table 3 that are trained; H (Singla et al.) and COIN are Table 1's too.",
+    )
+    losses: Annotated[list[Literal["consistency", "reconstruction", "variation"]], Once] = Field(
+        ["consistency", "reconstruction", "variation"], description="Terms without which COIN is trained as well."
+    )
+    lengths: Annotated[list[Annotated[int, Field(ge=2)]], Once] = Field(
+        [2, 4], description="COIN is trained so many times as long as well."
+    )
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+
+    @model_validator(mode="after")
+    def _has_table_1(self) -> CoinStudyConfig:
+        if not {"H", "COIN"} <= set(self.rows):
+            raise ValueError("rows: H and COIN are compared with each other; name both")
+        return self
+
+
 class StudiesConfig(Section):
     sneak_attack: SneakAttackConfig | None = Field(
         SneakAttackConfig(),
         description="Classifiers re-trained on filtered images: `snakemake sneak_attack`; null leaves the study out.",
+    )
+    coin: CoinStudyConfig | None = Field(
+        CoinStudyConfig(),
+        description="Counterfactual inpainting on kidney CT: `snakemake coin`, if neither `kits` nor `coin` nor "
+        "`singla` of `maps.methods` is left out; null leaves the study out.",
     )
     relevance_maps: RelevanceMapsConfig | None = Field(
         RelevanceMapsConfig(),

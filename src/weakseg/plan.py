@@ -144,7 +144,11 @@ def plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str
             healthy = _expand(dataset.healthy_path)
             params["healthy_root"] = str(healthy)
             params["healthy_digest"] = content_digest(healthy, STATE / "inventory.json")
-    index = plan.add("index", name, params, **upstream)
+    return plan_grids(plan, name, dataset, plan.add("index", name, params, **upstream))
+
+
+def plan_grids(plan: Plan, name: str, dataset: AnyDatasetConfig, index: str) -> dict[str, str]:
+    """What :func:`plan_data` plans of the cases of an index."""
     organs = (
         {"anatomy": plan.add("anatomy", name, {"organ": "kidneys"}, index=index)}
         if dataset.foreground == "kidneys"
@@ -163,7 +167,7 @@ def plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str
         "region": dataset.region,
         "min_lesion_mm2": dataset.min_lesion_mm2,
         "max_dropped": dataset.max_dropped,
-        "min_foreground_mm2": config.views.slice.min_foreground_mm2,
+        "min_foreground_mm2": plan.config.views.slice.min_foreground_mm2,
     }
     labels = plan.add("labels", name, labelling, preprocess=preprocess, truth=truth)
     supervoxels = plan.add("supervoxels", name, dataset.supervoxels.model_dump(), preprocess=preprocess)

@@ -20,6 +20,8 @@ RESULTS = Path("results")
 STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
+COIN_TABLES = ("coin", "coin_rows", "coin_differences", "coin_ranks")
+
 PUBLISHED = {
     "collect": ("scores.parquet", "tables/left_out.csv"),
     "leaderboard": (
@@ -46,6 +48,11 @@ PUBLISHED = {
         "tables/sneak_attack_dice.csv",
         "tables/sneak_attack_dice.md",
         "figures/sneak_attack.png",
+    ),
+    "coin_tables": (
+        *(f"tables/{name}.{kind}" for name in COIN_TABLES for kind in ("csv", "md")),
+        "figures/coin.png",
+        "figures/coin_training.png",
     ),
     "relevance_tables": (
         "tables/relevance_maps.csv",
@@ -128,8 +135,8 @@ class Plan:
         names = [
             pattern.format(classifier=label, panel=panel)
             for pattern in patterns
-            for label in labels
-            for panel in panels
+            for label in (labels if "{classifier}" in pattern else [""])
+            for panel in (panels if "{panel}" in pattern else [""])
         ]
         return [self.destination / name for name in dict.fromkeys(names)]
 

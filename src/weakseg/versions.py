@@ -27,6 +27,7 @@ PLUMBING = {
     "execution",
     "keys",
     "plan",
+    "plan_counterfactuals",
     "plan_refinements",
     "plan_views",
     "runs",

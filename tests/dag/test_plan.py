@@ -10,6 +10,8 @@ from tests.runner import REPOSITORY, snakemake
 from weakseg import catalogue, config_text, keys, plan
 from weakseg.config_maps import MethodsConfig
 from weakseg.errors import WeaksegError
+from weakseg.plan_counterfactuals import plan_counterfactuals
+from weakseg.plan_views import views_of
 from weakseg.workflow import read_config
 
 
@@ -401,6 +403,7 @@ def test_allow_list_is_what_the_design_says():
         "labels",
         "mean_mask",
         "scores",
+        "counterfactuals",
         "figures",
         "sneak_masks",
         "relevance_tables",
@@ -463,6 +466,25 @@ def test_counterfactuals_of_slices_are_judged_by_two_other_classifiers():
         read = {planned.runs[key].params["architecture"] for key in run.upstream["classifiers"]}
         assert read == {"resnet", "resnet3d"}
     assert not any("densenet" in str(path) for path in planned.published)
+
+
+def test_judges_of_counterfactual_images_are_asked_with_masks_for_scores_alone():
+    brats = {"data": {"instance": None, "kits": None}, "maps": {"methods": FEW | COUNTERFACTUAL}}
+    planned = plan.build(config_text.load(brats))
+    fitting = next(run for run in planned.of_stage("map_fit") if run.params["seed"] == 1)
+    data = {stage: planned.of_stage(stage)[0].key for stage in ("index", "preprocess", "labels", "truth")}
+    view = next(view for view in views_of(planned.config, "brats") if view.name == "slice")
+    networks = [*fitting.upstream["classifier"], *fitting.upstream["evaluator"], fitting.key]
+    methods = {"coin": fitting.params["methods"]["coin"]}
+    key = plan_counterfactuals(planned, "brats-variant", data, *networks, methods, view, 1, 0)
+    run = planned.runs[key]
+    assert (run.stage, run.label) == ("counterfactuals", "brats-variant-s1-f0")
+    classifier, evaluator, fitted = ([network] for network in networks)
+    expected = {role: [key] for role, key in data.items()}
+    assert run.upstream == expected | {"classifier": classifier, "evaluator": evaluator, "fitted": fitted}
+    assert run.params["methods"] == methods
+    assert (run.params["dataset"], run.params["region"], run.params["seed"]) == ("brats", "whole_tumour", 1)
+    plan.check_truth_access(planned)
 
 
 def test_reconstruction_by_region_reads_organ_masks_where_there_are_any():

@@ -10,17 +10,23 @@ from tests.runner import run_stages
 
 from weakseg import nifti, plan
 from weakseg.config_text import load
+from weakseg.data.grid import read_foreground
+from weakseg.data.labels import LESION, NORMAL, read_labels
 from weakseg.execution import read_record
+from weakseg.plan_counterfactuals import plan_counterfactuals
+from weakseg.plan_views import views_of
 
 TINY = {"width": 2, "training": {"steps": 20, "generator_every": 2, "checkpoint": 10, "batch_size": 4, "slices": 4}}
 EVALUATOR = {"blocks": [1, 1, 1, 1], "width": 4, "growth": 2, "training": {"epochs": 1}}
+LEFT_OUT = dict.fromkeys(["gradcam", "layercam", *VOLUME["maps"]["methods"]])
 SETTINGS = {
     **VOLUME,
     "name": "counterfactual",
     "seeds": [0],
     "views": {"volume": None},
-    "maps": {"methods": {"gradcam": None, "layercam": None, "coin": TINY, "singla": TINY}},
+    "maps": {"methods": {**LEFT_OUT, "coin": TINY, "singla": TINY}},
     "classifiers": {**VOLUME["classifiers"], "evaluator": EVALUATOR},
+    "refinements": {"chains": ["threshold"]},
 }
 
 
@@ -31,6 +37,7 @@ def finished(volume):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         planned = plan.build(load(SETTINGS))
+        ask(planned)
         run_stages(planned, "classifier")
         hidden = {path: folder / f"hidden-{number}" for number, path in enumerate(masks_of())}
         for path, away in hidden.items():
@@ -39,7 +46,18 @@ def finished(volume):
         for path, away in hidden.items():
             away.rename(path)
         run_stages(planned, "mean_mask", "refinement", "scores", "faithfulness", "collect", "leaderboard")
+        run_stages(planned, "counterfactuals")
         yield planned
+
+
+def ask(planned):
+    """Plan what judges say of the counterfactuals, as a study does."""
+    data = {stage: planned.of_stage(stage)[0].key for stage in ("index", "preprocess", "labels", "truth")}
+    (fitting,) = planned.of_stage("map_fit")
+    networks = [*fitting.upstream["classifier"], *fitting.upstream["evaluator"], fitting.key]
+    (view,) = views_of(planned.config, "brats")
+    plan_counterfactuals(planned, "brats-slice", data, *networks, fitting.params["methods"], view, 0, 0)
+    plan.check_truth_access(planned)
 
 
 def test_judges_are_other_classifiers(finished):
@@ -92,3 +110,47 @@ def test_what_was_learnt_is_reported(finished):
 def test_judges_are_not_published(finished):
     models = {path.parent.name for path in finished.published if path.suffix == ".safetensors"}
     assert models == {"brats-slice-resnet-s0-f0"}
+
+
+@pytest.fixture(scope="module")
+def asked(finished):
+    (run,) = finished.of_stage("counterfactuals")
+    return run, pd.read_parquet(run.folder / "slices.parquet"), pd.read_csv(run.folder / "metrics.csv")
+
+
+def test_judges_are_asked_about_every_test_slice(finished, asked):
+    run, slices, metrics = asked
+    assert run.label == "brats-slice-s0-f0"
+    folders = {role: finished.runs[keys[0]].folder for role, keys in run.upstream.items()}
+    cases = pd.read_csv(folders["index"] / "cases.csv").query("role_f0 == 'test'")
+    labels = read_labels(folders["labels"])
+    labels = labels[labels["case"].isin(cases["case"])].sort_values(["case", "position"], ignore_index=True)
+    for name in ("coin", "singla"):
+        of_method = slices[slices["method"] == name].sort_values(["case", "position"], ignore_index=True)
+        pd.testing.assert_frame_equal(of_method[["case", "position", "label"]], labels)
+        # What the training wrote down of the same slices.
+        for judge in ("classifier", "evaluator"):
+            predictions = pd.read_csv(folders[judge] / "predictions.csv")
+            logits = labels.merge(predictions[["case", "position", "logit"]], validate="one_to_one")["logit"]
+            threshold = json.loads((folders[judge] / "metrics.json").read_text())["threshold"]
+            np.testing.assert_allclose(of_method[judge], 1 / (1 + np.exp(threshold - logits)), rtol=1e-3)
+    assert read_record(run.folder)["truth_opened"] == {"scores": sorted(cases["case"])}
+    assert read_record(run.folder)["masks_used"] == []
+    assert list(metrics["method"]) == ["coin", "singla"]
+    assert (metrics["slices"] == len(labels)).all()
+    assert (slices.loc[slices["label"] == LESION, "lesion_share"] > 0).all()
+    assert (slices.loc[slices["label"] == NORMAL, "lesion_share"] == 0).all()
+    assert slices["classifier_flip"].notna().equals(slices["method"] == "singla")
+
+
+def test_changes_are_those_of_the_maps(finished, asked):
+    run, slices, _ = asked
+    maps = next(run for run in finished.of_stage("maps") if "coin" in run.params["methods"])
+    preprocessed = finished.runs[run.upstream["preprocess"][0]].folder
+    called = slices[slices["classifier"] >= 0.5]
+    assert len(called) > 0
+    for row in called.to_dict("records"):
+        change, _ = nifti.read(maps.folder / row["method"] / f"{row['case']}.nii.gz")
+        foreground, _ = read_foreground(preprocessed, row["case"])
+        inside = foreground[..., row["position"]]
+        assert change[..., row["position"]][inside].mean() == pytest.approx(row["size"], rel=0.01, abs=1e-4)

@@ -10,7 +10,8 @@ from weakseg.data import anomalies
 from weakseg.data.anomalies import add_anomaly, blob, draw_centre, large_kidneys
 from weakseg.randomness import rng
 
-SHAPE = (90, 120)
+HALF_WIDTH = anomalies.HALF_WIDTH_MM / 1.5  # pixels
+SHAPE, SPACING = (90, 120), (1.5, 1.5)
 
 
 def ellipse(x, y, half_x, half_y):
@@ -24,7 +25,7 @@ KIDNEYS = LEFT | RIGHT
 
 def drawn(count, kidneys=KIDNEYS, image=None):
     image = np.full(SHAPE, 0.3, np.float32) if image is None else image
-    return [add_anomaly(image, kidneys, rng(0, "anomaly", str(number))) for number in range(count)]
+    return [add_anomaly(image, kidneys, SPACING, rng(0, "anomaly", str(number))) for number in range(count)]
 
 
 def test_two_thirds_of_slices_have_one_in_either_kidney():
@@ -36,7 +37,7 @@ def test_two_thirds_of_slices_have_one_in_either_kidney():
     for slice_ in with_one:
         assert ndimage.label(slice_.mask)[1] == 1
         # At most the ellipse of a Gaussian at a quarter of its peak.
-        radius = anomalies.SIGMA * np.sqrt(2 * np.log(4)) * anomalies.HALF_WIDTH
+        radius = anomalies.SIGMA * np.sqrt(2 * np.log(4)) * HALF_WIDTH
         assert 0.5 * np.pi * radius**2 < slice_.mask.sum() < 1.25 * np.pi * radius**2
 
 
@@ -66,7 +67,7 @@ def test_same_generator_same_anomaly():
 def test_without_random_changes_it_is_the_gaussian(monkeypatch):
     for name in ("SHRINK", "BEND"):
         monkeypatch.setattr(anomalies, name, 0.0)
-    have = blob(SHAPE, np.array([40, 50]), rng(0, "blob"))
+    have = blob(SHAPE, np.array([40, 50]), SPACING, rng(0, "blob"))
     assert have[40, 50] == 1
     assert have[44, 50] == pytest.approx(np.exp(-(0.4**2) / (2 * 0.4**2)), abs=1e-6)
     assert have[43, 54] == pytest.approx(np.exp(-(0.5**2) / (2 * 0.4**2)), abs=1e-6)
@@ -75,11 +76,11 @@ def test_without_random_changes_it_is_the_gaussian(monkeypatch):
 
 def test_bent_blob_keeps_its_window():
     for number in range(20):
-        have = blob(SHAPE, np.array([40, 50]), rng(1, "blob", str(number)))
+        have = blob(SHAPE, np.array([40, 50]), SPACING, rng(1, "blob", str(number)))
         place = np.argwhere(have > 0) - [40, 50]
-        assert np.linalg.norm(place, axis=1).max() <= anomalies.HALF_WIDTH * np.sqrt(2) + 1e-9
+        assert np.linalg.norm(place, axis=1).max() <= HALF_WIDTH * np.sqrt(2) + 1e-9
         peak = np.argwhere(have == have.max())[0] - [40, 50]
-        assert np.linalg.norm(peak) <= anomalies.BEND * anomalies.HALF_WIDTH * np.sqrt(2) + 1
+        assert np.linalg.norm(peak) <= anomalies.BEND * HALF_WIDTH * np.sqrt(2) + 1
 
 
 def test_centres_lie_in_the_kidney_and_off_the_sides_of_its_box():
@@ -92,15 +93,15 @@ def test_centres_lie_in_the_kidney_and_off_the_sides_of_its_box():
 
 def test_the_two_largest_parts_count_if_they_are_large_enough():
     third, speck = ellipse(45, 100, 11, 12), ellipse(5, 5, 3, 3)
-    parts = large_kidneys(KIDNEYS | third | speck)
+    parts = large_kidneys(KIDNEYS | third | speck, SPACING)
     assert len(parts) == 2
     np.testing.assert_array_equal(parts[0], LEFT)
     np.testing.assert_array_equal(parts[1], RIGHT)
     at_limit, above = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     at_limit[10:30, 10:30] = True
     above[10:30, 10:31] = True
-    assert not large_kidneys(at_limit)
-    assert len(large_kidneys(above)) == 1
+    assert not large_kidneys(at_limit, SPACING)
+    assert len(large_kidneys(above, SPACING)) == 1
 
 
 @pytest.mark.parametrize("kidneys", [np.zeros(SHAPE, bool), ellipse(20, 20, 6, 6)])

@@ -81,14 +81,6 @@ TABLE_3: dict[str, Variant] = {
 }
 """The rows of the paper's Table 3, from Singla et al. to COIN in small steps."""
 
-LOSSES: dict[str, Variant] = {
-    "COIN": COIN,
-    "without consistency": replace(COIN, consistency=0),
-    "without reconstruction": replace(COIN, reconstruction=0),
-    "without variation": replace(COIN, variation=0),
-}
-"""The ablation of the losses, as the public configurations have it."""
-
 
 def variant_of(params: dict[str, Any]) -> Variant:
     """The variant that parameters of a map method name."""

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from weakseg.randomness import rng
 
+RAW = "threshold"
+"""The refinement that leaves maps as they are."""
+
+PAPER = "paper"
+"""The operating point of methods whose paper cuts them in a way of its own."""
+
 FIXED = 0.5
 """The threshold of the operating point `fixed`."""
 
@@ -64,7 +70,7 @@ def in_order(points: Iterable[str]) -> list[str]:
 
     def place(point: str) -> tuple[int, int]:
         if point.startswith("val-"):
-            return 2, int(point.removeprefix("val-"))
-        return {"fixed": 0, "label-free": 1, "oracle-set": 3}[point], 0
+            return 3, int(point.removeprefix("val-"))
+        return {"fixed": 0, "label-free": 1, PAPER: 2, "oracle-set": 4}[point], 0
 
     return sorted(set(points), key=lambda point: (point != HEADLINE, place(point)))

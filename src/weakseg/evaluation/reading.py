@@ -15,7 +15,7 @@ from weakseg.catalogue import Purpose
 from weakseg.data.grid import read_foreground, resample
 from weakseg.data.truth import open_lesion
 from weakseg.evaluation.lesions import Lesions
-from weakseg.evaluation.protocol import normalise
+from weakseg.evaluation.protocol import RAW, normalise
 from weakseg.evaluation.segmentation import Surface, box_of, diagonal
 from weakseg.execution import Context, read_record
 
@@ -80,7 +80,7 @@ def read_sources(context: Context) -> Iterator[Source]:
         record = read_record(folder)
         fold = folds[record["key"]] = record["params"]["fold"]
         for method in record["params"]["methods"]:
-            source = Source(folder / method, method, "threshold", fold, frozenset(record["masks_used"]))
+            source = Source(folder / method, method, RAW, fold, frozenset(record["masks_used"]))
             raw[fold, method] = source
             yield source
     for folder in context.upstream["refinements"]:
@@ -114,7 +114,7 @@ def read_map(context: Context, source: Source, case: str, truth: Truth) -> tuple
     def on_box(volume: NDArray) -> NDArray:
         return np.where(truth.foreground, resample(volume, affine, truth.lesion.shape, truth.affine, "linear"), 0)
 
-    if source.chain != "threshold":
+    if source.chain != RAW:
         relevance = on_box(stored)
         return relevance, relevance
     return on_box(stored), on_box(normalise(stored, read_foreground(context.folder("preprocess"), case)[0]))

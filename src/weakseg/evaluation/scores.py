@@ -31,6 +31,8 @@ from weakseg.evaluation.localisation import (
     rank_accuracy,
 )
 from weakseg.evaluation.points import Cut, Draws, cut_by_case, cut_by_draws, cut_by_set, draw_validation
+from weakseg.evaluation.protocol import PAPER, RAW
+from weakseg.evaluation.published import cut_change
 from weakseg.evaluation.reading import Source, Truth, read_map, read_sources, read_truth
 from weakseg.evaluation.segmentation import false_positives, overlap, volume_errors
 from weakseg.execution import Context, read_record
@@ -184,26 +186,22 @@ def _score(context: Context, task: Task, cases: pd.DataFrame) -> list[dict[str, 
     for source, counts, cuts in task.maps:
         stored, relevance = read_map(context, source, place.case, truth)
         of_map = {"auprc": counts.auprc, "prevalence": prevalence(counts), **localise(stored, relevance, truth)}
-        label_budget = _label_budget(context, source)
+        facts = {**setting, "method": source.method, "lesion_ml": counts.lesion * truth.voxel_ml, **of_map}
+        facts["label_budget"] = _label_budget(context, source)
         for chain in (chain for chain, its_maps in params["chains"].items() if its_maps == source.chain):
             cleaning = params["components"] if chain.endswith("components") else None
             masks = Masks(relevance, truth, cleaning)
             for point, cut in cuts.items():
-                rows.append(
-                    {
-                        **setting,
-                        "method": source.method,
-                        "refinement": chain,
-                        "operating_point": point,
-                        "threshold": float(np.mean(cut.thresholds)),
-                        **masks.mean_scores(cut.thresholds),
-                        "dice_by_draw": [masks.scores(threshold)["dice"] for threshold in cut.thresholds],
-                        **of_map,
-                        "lesion_ml": counts.lesion * truth.voxel_ml,
-                        "mask_budget": max(len(source.masks_used | chosen_by) for chosen_by in cut.masks),
-                        "label_budget": label_budget,
-                    }
-                )
+                scored = masks.mean_scores(cut.thresholds)
+                by_draw = [masks.scores(threshold)["dice"] for threshold in cut.thresholds]
+                used = max(len(source.masks_used | chosen_by) for chosen_by in cut.masks)
+                cutting = {"threshold": float(np.mean(cut.thresholds)), "dice_by_draw": by_draw, "mask_budget": used}
+                rows.append({**facts, "refinement": chain, "operating_point": point, **cutting, **scored})
+        published = catalogue.METHODS[source.method].published_cut
+        if PAPER in params["operating_points"] and published is not None and params["chains"].get(RAW) == source.chain:
+            scored = score_mask(cut_change(stored, published), truth)
+            cutting = {"threshold": published, "dice_by_draw": [scored["dice"]], "mask_budget": len(source.masks_used)}
+            rows.append({**facts, "refinement": RAW, "operating_point": PAPER, **cutting, **scored})
     return rows
 
 

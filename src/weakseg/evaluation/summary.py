@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from weakseg.evaluation.collect import ROW_KEY
-from weakseg.evaluation.protocol import HEADLINE
+from weakseg.evaluation.protocol import HEADLINE, PAPER
 
 GROUP = ["dataset", "source", "region"]
 """Rows of the same cases: they can be compared."""
@@ -37,8 +37,8 @@ def headline_point(points: Iterable[str]) -> str:
     def place(point: str) -> tuple[int, int]:
         k = int(point.removeprefix("val-")) if point.startswith("val-") else 0
         if k:
-            return (0, -k) if k <= _HEADLINE_K else (3, k)
-        return {"label-free": 1, "fixed": 2, UPPER_BOUND: 4}[point], 0
+            return (0, -k) if k <= _HEADLINE_K else (4, k)
+        return {"label-free": 1, "fixed": 2, PAPER: 3, UPPER_BOUND: 5}[point], 0
 
     return min(set(points), key=place)
 

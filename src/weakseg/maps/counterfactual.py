@@ -12,7 +12,7 @@ threshold on, which logits are therefore taken from; and a slice is always made 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,30 +102,43 @@ def explain(explained: Explained, methods: Methods) -> Maps:
 
     The generators alone are asked, not the classifier that they were fitted to. Maps are 0 outside the foreground.
     """
+    if explained.fitted is None:
+        raise ValueError("counterfactuals are made by what `fit` has learnt")
     images = torch.from_numpy(explained.units.image[explained.selected])
     foreground = torch.from_numpy(explained.units.foreground[explained.selected, None])
+    normal = torch.zeros(len(images), dtype=torch.int64)
     maps = {}
     for name, params in methods.items():
-        generator = _generator_of(explained, name, params, images)
+        generator = read_generator(explained.fitted, name, params, explained.device)
         explained.forwards += len(images)
-        with torch.inference_mode():
-            batches = zip(images.split(BATCH), foreground.split(BATCH), strict=True)
-            parts = [_change(generator, *batch, explained.device) for batch in batches]
-        maps[name] = torch.cat(parts).numpy()
+        maps[name] = (
+            changes(generator, images, normal, foreground, explained.device).abs().mean(1, keepdim=True).numpy()
+        )
     return maps
 
 
-def _change(generator: Generator, images: Tensor, foreground: Tensor, device: str) -> Tensor:
-    normal = torch.zeros(len(images), dtype=torch.int64, device=device)
-    change: Tensor = generator(images.to(device), normal, foreground.to(device))
-    return change.abs().mean(1, keepdim=True).cpu()
-
-
-def _generator_of(explained: Explained, name: str, params: dict[str, Any], images: Tensor) -> Generator:
-    if explained.fitted is None:
-        raise ValueError("counterfactuals are made by what `fit` has learnt")
-    generator = Generator(images.shape[1], params["width"], variant_of(params), explained.seed, images.ndim - 2)
-    learnt = {key: value for key, value in explained.fitted.items() if key.startswith(f"{name}.")}
-    generator.load_state_dict({key.removeprefix(f"{name}."): value for key, value in learnt.items()})
-    freeze(generator, explained.device)
+def read_generator(learnt: Mapping[str, Tensor], name: str, params: dict[str, Any], device: str) -> Generator:
+    """The frozen generator of a method, given the weights of all generators that :func:`fit` has trained."""
+    prefix = f"{name}."
+    weights = {key.removeprefix(prefix): value for key, value in learnt.items() if key.startswith(prefix)}
+    channels, spatial_dims = len(weights["low"]), weights["encoder.stem.weight"].ndim - 2
+    # The seed decides initial weights alone, and none of them stays.
+    generator = Generator(channels, params["width"], variant_of(params), 0, spatial_dims)
+    generator.load_state_dict(weights)
+    freeze(generator, device)
     return generator
+
+
+def changes(generator: Generator, images: Tensor, condition: Tensor, foreground: Tensor, device: str) -> Tensor:
+    """What a generator changes, (N, C, *spatial) in units of the range, batch by batch, on the CPU.
+
+    Args:
+        generator: in evaluation mode, on the device.
+        images: (N, C, *spatial).
+        condition: (N,) int64: 0 for normal, 1 for lesion.
+        foreground: (N, 1, *spatial) bool.
+        device: where the generator is.
+    """
+    with torch.inference_mode():
+        batches = zip(*(values.split(BATCH) for values in (images, condition, foreground)), strict=True)
+        return torch.cat([generator(*(values.to(device) for values in batch)).cpu() for batch in batches])

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,14 @@ from matplotlib.transforms import ScaledTranslation
 
 from weakseg import catalogue
 from weakseg.evaluation.metrics import SCORES
+from weakseg.evaluation.protocol import PAPER
 from weakseg.execution import read_record
 from weakseg.report import style
 
 COUNTED = ["dataset", "view", "gate", "method"]
 """What forwards are counted by: slices or volumes per case."""
-MARKERS = "oD^vP*Xph<>dH81234+x|_"
+Marker = str | tuple[int, Literal[1, 2], int]
+MARKERS: list[Marker] = [*"oD^vP*Xph<>dH81234+x|_", (6, 1, 0), (8, 1, 0), (5, 2, 0), (4, 1, 0)]
 """One for each method: where refinements have the colours, nothing else tells methods apart."""
 LEAST_WIDTH = 8.2
 """Inches that legends and titles need."""
@@ -75,12 +78,12 @@ def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
     style.save(figure, path)
 
 
-def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
+def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, Marker]]) -> None:
     for method, (colour, marker) in looks.items():
         of_method = rows[rows["method"] == method].sort_values("mask_budget")
         fixed = of_method[of_method["operating_point"] == "fixed"]
         axis.plot(fixed["mask_budget"], fixed["dice"], style.point_marker("fixed"), mfc="none", color=colour, ms=5)
-        curve = of_method[of_method["operating_point"] != "fixed"]
+        curve = of_method[~of_method["operating_point"].isin(["fixed", PAPER])]
         axis.fill_between(curve["mask_budget"], curve["dice_low"], curve["dice_high"], color=colour, alpha=0.1, lw=0)
         axis.plot(curve["mask_budget"], curve["dice"], marker=marker, color=colour, ls=_line(method), ms=4, lw=1.2)
 
@@ -180,7 +183,7 @@ def _chains(board: pd.DataFrame) -> list[str]:
     return sorted(set(board["refinement"]), key=lambda chain: (chain != "threshold", chain))
 
 
-def _looks(board: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def _looks(board: pd.DataFrame) -> dict[str, tuple[str, Marker]]:
     """Colour and marker of each method on the board, in the catalogue's order."""
     methods = [name for name in catalogue.METHODS if name in set(board["method"])]
     looks = zip(itertools.cycle([*style.REFINEMENT_COLOURS, "#000000"]), MARKERS, strict=False)
@@ -191,6 +194,6 @@ def _line(method: str) -> str:
     return ":" if catalogue.METHODS[method].null else "-"
 
 
-def _handle(method: str, looks: dict[str, tuple[str, str]]) -> Line2D:
+def _handle(method: str, looks: dict[str, tuple[str, Marker]]) -> Line2D:
     colour, marker = looks[method]
     return Line2D([], [], color=colour, marker=marker, ls=_line(method), ms=4, label=style.title_of(method))

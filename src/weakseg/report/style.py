@@ -39,7 +39,7 @@ plt.rcParams.update(
 
 def point_marker(point: str) -> str:
     """The marker of an operating point; all `val-k` share one."""
-    return {"fixed": "s", "label-free": "o", "oracle-set": "D"}.get(point, "^")
+    return {"fixed": "s", "label-free": "o", "paper": "v", "oracle-set": "D"}.get(point, "^")
 
 
 def title_of(method: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from weakseg import plan
 from weakseg.config import Config
 from weakseg.runs import Plan
+from weakseg.studies.coin.plan import coin
 from weakseg.studies.relevance_maps.plan import relevance_maps
 from weakseg.studies.sneak_attack.plan import sneak_attack
 
@@ -15,4 +16,5 @@ def build_all(config: Config) -> dict[str, Plan]:
     Raises:
         WeaksegError: as :func:`weakseg.plan.build`.
     """
-    return {"all": plan.build(config), "sneak_attack": sneak_attack(config), "relevance_maps": relevance_maps(config)}
+    studies = {"sneak_attack": sneak_attack, "coin": coin, "relevance_maps": relevance_maps}
+    return {"all": plan.build(config), **{name: plan_of(config) for name, plan_of in studies.items()}}
