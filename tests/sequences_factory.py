@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 import torch
 from tests.contract.checks import Made, bright
-from tests.maps_factory import ARCHITECTURE, SHAPE, units
-from tests.maps_factory import explained as of_slices
+from tests.maps_factory import ARCHITECTURE, MODALITIES, SHAPE, supervoxels, units
 from torch import nn
 
 from weakseg.data.views import Windowed, windows_of
+from weakseg.maps.base import Explained
 from weakseg.networks import classifier_network, freeze
 from weakseg.randomness import rng
 from weakseg.sequences import ResNetLSTM
@@ -45,8 +45,9 @@ def windowed(made=None, slices=3):
 
 def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
     """As :func:`tests.maps_factory.explained`, of slices beside their neighbours; given units are put in windows."""
-    parts = {"network": network(), "untrained": network(1), **changes, "units": windowed(changes.get("units"))}
-    return of_slices(selected, seed, **parts)
+    parts = {"network": network(), "untrained": _seen(1), "supervoxels": supervoxels(), **changes}
+    parts["units"] = windowed(changes.get("units"))
+    return Explained(selected=np.array(selected), channels=MODALITIES, seed=seed, device="cpu", **parts)
 
 
 class Disguised(nn.Module):

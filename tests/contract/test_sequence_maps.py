@@ -134,7 +134,7 @@ def test_cam_is_that_of_the_linear_head():
 
 def test_untrained_is_layercam_of_the_other_network_beside_its_own_features():
     maps = explain_of("untrained", "sequence")(explained())
-    other = explained(network=explained().untrained)
+    other = explained(network=network(1))
     of_other = explain(other, {"layercam": {"layer": "resnet.layer1"}})["layercam"]
     np.testing.assert_allclose(maps[:, 0], of_other[:, 0] * units().foreground, rtol=1e-5)
     np.testing.assert_array_equal(explain_of("untrained", "sequence")(explained(network=network(5))), maps)
