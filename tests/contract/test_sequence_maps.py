@@ -179,6 +179,18 @@ def test_features_are_computed_once_and_explained_slices_once_more(selected, bes
     assert sum(shown) == task.forwards == beside + without_neighbours.forwards
 
 
+def test_nulls_compute_the_features_of_the_untrained_network_alone():
+    task = explained((0, 4), untrained=network(1))
+    shown = [counted(model) for model in (task.network, task.untrained)]
+    nulls = {name: BY_VIEW["sequence"][name] for name in ("random", "centre", "intensity", "untrained")}
+    maps = explain(task, nulls)
+    assert [sum(one) for one in shown] == [0, 4 + 2]
+    assert task.forwards == 4 + 2
+    del nulls["untrained"]
+    for name, without_neighbours in explain(of_slices((0, 4)), nulls).items():
+        np.testing.assert_array_equal(maps[name], without_neighbours)
+
+
 def counted(model):
     """Slices that pass the first convolution, as a list that grows."""
     seen = []

@@ -6,8 +6,8 @@ explained class, in units that need no scale. Masks are out of its reach.
 
 In the slice and sequence views the explained class is "lesion". In a sequence the logit of a slice is explained by what
 is in that slice, with its neighbours as they are: so a family sees a network of single slices, one for each slice, and
-its maps have the form of slice maps. In the volume view it is the predicted grade: where the classifier
-calls a case LGG, it is given with its logit negated.
+its maps have the form of slice maps. In the volume view it is the predicted grade: where the classifier calls a case
+LGG, it is given with its logit negated.
 """
 
 from __future__ import annotations
@@ -144,19 +144,25 @@ def explain_of(methods: Methods) -> Explain:
 
 
 def explain_in_context(explain: Explain, explained: Explained, methods: Methods) -> Maps:
-    """Maps of a case's selected units: of all at once, but of the slices of a sequence one by one, each in its window.
+    """Maps of a case's selected units: of all at once, but slices of a sequence one by one, each in its window.
 
-    The features of the slices in these windows are computed once.
+    The features of the slices in these windows are computed once, and not for methods that ask no network.
     """
-    networks = in_context(explained.network, explained)
-    # No other method asks it.
-    untrained = in_context(explained.untrained, explained) if "untrained" in methods else networks
+    if not isinstance(explained.units, Windowed):
+        return explain(explained, methods)
+    asking = {name: params for name, params in methods.items() if catalogue.METHODS[name].asks_network}
+    others = {name: params for name, params in methods.items() if name not in asking}
+    maps = explain(explained, others) if others else {}
+    # One null asks the other network, and no other method does.
+    asked = {"untrained" if name == "untrained" else "network" for name in asking}
+    networks = {role: in_context(getattr(explained, role), explained) for role in asked}
     parts = []
-    for (rows, network), (_, other) in zip(networks, untrained, strict=True):
-        one = replace(explained, selected=explained.selected[rows], network=network, untrained=other, forwards=0)
-        parts.append(explain(one, methods))
+    for place in range(len(explained.selected) if asking else 0):
+        here: dict[str, Any] = {role: of_places[place][1] for role, of_places in networks.items()}
+        one = replace(explained, selected=explained.selected[[place]], forwards=0, **here)
+        parts.append(explain(one, asking))
         explained.forwards += one.forwards
-    return {name: np.concatenate([part[name] for part in parts]) for name in methods}
+    return maps | {name: np.concatenate([part[name] for part in parts]) for name in asking}
 
 
 def in_context(network: nn.Module, explained: Explained) -> list[tuple[NDArray, nn.Module]]:
