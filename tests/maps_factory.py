@@ -134,7 +134,7 @@ def fitted(module, task, methods):
             seed=task.seed,
             state=Path(state),
             device="cpu",
-            judges=dict.fromkeys(("classifier", *catalogue.JUDGES), judge),
+            judges=dict.fromkeys(("classifier", "selector"), judge),
         )
         return module.fit(examples, methods).network.state_dict()
 

@@ -70,43 +70,40 @@ STAGES: dict[str, Stage] = {
     "labels": Stage(5, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     # A data set made of another one's healthy slices, which lesion masks tell from the rest.
-    "anomalies": Stage(2, "weakseg.data.anomalies:run", ("anomalies",)),
+    "anomalies": Stage(4, "weakseg.data.anomalies:run", ("anomalies",)),
     "classifier": Stage(13, "weakseg.classifiers.resnet:run"),
     "sequence_classifier": Stage(1, "weakseg.classifiers.resnet_lstm:run"),
     "volume_classifier": Stage(7, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(7, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(17, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(8, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(18, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(9, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(10, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(
         8, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
     ),
     "scores": Stage(12, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(13, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(14, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(2, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    "counterfactuals": Stage(3, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(9, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
     "figures": Stage(14, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(18, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(19, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(3, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(5, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(8, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(9, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
-
-JUDGES = ("selector", "evaluator")
-"""Classifiers that judge what another one's maps were made of: the first may choose, the second only reports."""
 
 GRADES = {"LGG": 0, "HGG": 1}
 """Grades of gliomas; the logit of a volume classifier speaks for 1."""
@@ -127,7 +124,7 @@ class Method:
         asks_network: it needs forwards; those of its family, even if it were run alone.
         needs_supervoxels: it is given the supervoxels of what it explains.
         fits: it learns from the fold's training cases first, in the stage ``map_fit``.
-        judged: what it learns is judged by two more classifiers, those of :data:`JUDGES`.
+        judged: another classifier, the selector, chooses between the checkpoints of what it learns.
         views: those that it can explain.
         published_cut: where its paper cuts its maps, as they are stored, by
             :func:`weakseg.evaluation.published.cut_change`; None for methods without a cut of their own.

@@ -167,7 +167,9 @@ class OptimalConfig(MethodConfig):
 class GeneratorTrainingConfig(Section):
     steps: Positive = Field(200, description="Batches; each is a step of the discriminator.")
     generator_every: Positive = Field(1, description="Batches from one step of the generator to the next; COIN: 5.")
-    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Slices of a batch; half are called lesion.")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        8, description="Slices of a batch, of which half are called lesion; COIN: 16."
+    )
     slices: Annotated[int, Field(ge=2)] = Field(
         16, description="Most slices of a case that are trained or validated on; half are called lesion."
     )

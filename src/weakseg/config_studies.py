@@ -96,6 +96,10 @@ class CoinStudyConfig(Section):
     losses: Annotated[list[Literal["consistency", "reconstruction", "variation"]], Once] = Field(
         ["consistency", "reconstruction", "variation"], description="Terms without which COIN is trained as well."
     )
+    steps: Annotated[int, Field(ge=4)] = Field(
+        100,
+        description="Batches of each training on anomalies, with four checkpoints; on tumours as in `maps.methods`.",
+    )
     lengths: Annotated[list[Annotated[int, Field(ge=2)]], Once] = Field(
         [2, 4], description="COIN is trained so many times as long as well."
     )

@@ -17,7 +17,7 @@ from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
 from weakseg.plan_refinements import map_chain, plan_refinements
-from weakseg.plan_views import View, judges_of, layer_of, views_of
+from weakseg.plan_views import View, layer_of, selector_of, views_of
 from weakseg.runs import STATE, Plan
 
 
@@ -259,11 +259,10 @@ def plan_maps(
 def _plan_teachers(
     plan: Plan, name: str, data: dict[str, str], methods: dict[str, Any], view: View, seed: int, fold: int
 ) -> dict[str, str]:
-    """What methods read while they learn, beside what they read to explain: judges and organ masks."""
+    """What methods read while they learn, beside what they read to explain: a judge, and organ masks."""
     upstream = {}
     if any(catalogue.METHODS[method].judged for method in methods):
-        for role, (judging, of_judge) in judges_of(plan.config, view, seed).items():
-            upstream[role] = plan_classifier(plan, name, data, judging, of_judge, fold)
+        upstream["selector"] = plan_classifier(plan, name, data, *selector_of(view, seed), fold)
     if any(params.get("carl") for params in methods.values()):
         if "anatomy" not in data:
             raise WeaksegError(f"config: carl needs organ masks, which data.{name} has not; set carl to false")

@@ -86,15 +86,18 @@ def sequence_view(config: Config, dataset: str, settings: SequenceViewConfig) ->
     return View("sequence", cutting, seeds, "sequence_classifier", network, labels, config.maps.gate)
 
 
-def judges_of(config: Config, view: View, seed: int) -> dict[str, tuple[View, int]]:
-    """What trains the judges of a classifier of slices: by role, the view with their network, and their seed.
+def selector_of(view: View, seed: int) -> tuple[View, int]:
+    """What trains the selector of a classifier of slices: the next seed, which a benchmark of several has anyway."""
+    return view, seed + 1
 
-    The selector is the classifier with the next seed, which a benchmark of several seeds has anyway. The evaluator is
-    a network of single slices in every view.
+
+def evaluator_of(config: Config, view: View, seed: int) -> tuple[View, int]:
+    """What trains the evaluator of a classifier of slices: another architecture, augmentation and seed.
+
+    It is a network of single slices in every view.
     """
     network = {"architecture": "densenet", **config.classifiers.evaluator.model_dump()}
-    evaluator = replace(view, name="slice", stage="classifier", network=network)
-    return {"selector": (view, seed + 1), "evaluator": (evaluator, seed + 2)}
+    return replace(view, name="slice", stage="classifier", network=network), seed + 2
 
 
 def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]:

@@ -11,7 +11,7 @@ from weakseg import catalogue, config_text, keys, plan
 from weakseg.config_maps import MethodsConfig
 from weakseg.errors import WeaksegError
 from weakseg.plan_counterfactuals import plan_counterfactuals
-from weakseg.plan_views import views_of
+from weakseg.plan_views import evaluator_of, views_of
 from weakseg.workflow import read_config
 
 
@@ -47,12 +47,13 @@ def test_paper_grid_stays_under_2000_jobs(tmp_path, monkeypatch):
     for name in ("MICCAI_BraTS2020_TrainingData", "INSTANCE22", "kits23"):
         (tmp_path / "data" / name).mkdir(parents=True)
     planned = plan.build(read_config([REPOSITORY / "config" / "paper.yaml"]))
-    assert len(planned.of_stage("classifier")) == 3 * 5 * 3
+    # A fourth seed selects the counterfactuals of the third.
+    assert len(planned.of_stage("classifier")) == 3 * 5 * 4
     assert len(planned.runs) < 2000
 
 
 def test_another_seed_makes_other_folders_and_shares_the_data():
-    one, other = (plan.build(config_text.load({"seeds": [seed]})) for seed in (0, 1))
+    one, other = (plan.build(config_text.load({"seeds": [seed]})) for seed in (0, 7))
     data = ("phantom", "index", "preprocess", "truth", "labels", "supervoxels")
     assert folders(one, *data) == folders(other, *data)
     assert not folders(one, "classifier", "maps", "scores") & folders(other, "classifier", "maps", "scores")
@@ -242,12 +243,16 @@ def test_counterfactuals_of_sequences_are_judged_by_a_sequence_and_a_slice_class
     methods = FEW | {"coin": {"where": ["instance-sequence"], "seeds": 1}}
     planned = plan.build(config_text.load({"views": {"sequence": {}}, "maps": {"methods": methods}}))
     (run,) = planned.of_stage("map_fit")
-    judges = {role: planned.runs[key] for role in catalogue.JUDGES for key in run.upstream[role]}
-    assert [(judge.stage, judge.label) for judge in judges.values()] == [
-        ("sequence_classifier", "instance-sequence-resnet_lstm-s1-f0"),
-        ("classifier", "instance-slice-densenet-s2-f0"),
-    ]
-    assert "window" not in judges["evaluator"].params
+    (selector,) = (planned.runs[key] for key in run.upstream["selector"])
+    assert (selector.stage, selector.label) == ("sequence_classifier", "instance-sequence-resnet_lstm-s1-f0")
+    view = next(view for view in views_of(planned.config, "instance") if view.name == "sequence")
+    evaluator, seed = evaluator_of(planned.config, view, 0)
+    assert (evaluator.name, evaluator.stage, evaluator.network["architecture"], seed) == (
+        "slice",
+        "classifier",
+        "densenet",
+        2,
+    )
 
 
 def test_a_mean_of_masks_without_a_gate_is_the_same_for_all_seeds():
@@ -401,11 +406,13 @@ def test_a_blind_stage_that_takes_a_mask_is_refused(stage):
 def test_allow_list_is_what_the_design_says():
     assert {name for name, stage in catalogue.STAGES.items() if stage.purposes} == {
         "labels",
+        "anomalies",
         "mean_mask",
         "scores",
         "counterfactuals",
         "figures",
         "sneak_masks",
+        "coin_tables",
         "relevance_tables",
     }
 
@@ -442,7 +449,7 @@ def test_snakemake_refuses_bad_configuration_before_anything_is_written(tmp_path
 COUNTERFACTUAL = {"coin": {"seeds": 2}, "singla": {"seeds": 2}}
 
 
-def test_counterfactuals_of_slices_are_judged_by_two_other_classifiers():
+def test_counterfactuals_of_slices_are_chosen_by_another_classifier():
     planned = plan.build(config_text.load({"views": {"volume": {}}, "maps": {"methods": FEW | COUNTERFACTUAL}}))
     fits = planned.of_stage("map_fit")
     assert {run.label for run in fits} == {
@@ -450,17 +457,16 @@ def test_counterfactuals_of_slices_are_judged_by_two_other_classifiers():
     }
     for run in fits:
         dataset, seed = run.label.split("-")[0], run.params["seed"]
-        judges = {role: planned.runs[key] for role in catalogue.JUDGES for key in run.upstream[role]}
-        assert judges["selector"].label == f"{dataset}-slice-resnet-s{seed + 1}-f0"
-        assert judges["evaluator"].label == f"{dataset}-slice-densenet-s{seed + 2}-f0"
-        assert set(run.upstream) == {"index", "preprocess", "classifier", *catalogue.JUDGES}
+        (selector,) = run.upstream["selector"]
+        assert planned.runs[selector].label == f"{dataset}-slice-resnet-s{seed + 1}-f0"
+        assert set(run.upstream) == {"index", "preprocess", "classifier", "selector"}
         assert set(run.params["methods"]) == {"coin", "singla"}
     explaining = [run for run in planned.of_stage("maps") if "coin" in run.params["methods"]]
     assert len(explaining) == len(fits)
     for run in explaining:
         assert set(run.upstream) == {"index", "preprocess", "classifier", "fitted"}
-    # The selector of seed 0 explains seed 1 anyway; no judge is compared or published with the classifiers.
-    assert len(planned.of_stage("classifier")) == len(catalogue.DATASETS) * (3 + 2)
+    # The selectors are explained anyway.
+    assert len(planned.of_stage("classifier")) == len(catalogue.DATASETS) * 3
     (board,), (models,) = planned.of_stage("leaderboard"), planned.of_stage("models")
     for run in (board, models):
         read = {planned.runs[key].params["architecture"] for key in run.upstream["classifiers"]}
@@ -474,7 +480,9 @@ def test_judges_of_counterfactual_images_are_asked_with_masks_for_scores_alone()
     fitting = next(run for run in planned.of_stage("map_fit") if run.params["seed"] == 1)
     data = {stage: planned.of_stage(stage)[0].key for stage in ("index", "preprocess", "labels", "truth")}
     view = next(view for view in views_of(planned.config, "brats") if view.name == "slice")
-    networks = [*fitting.upstream["classifier"], *fitting.upstream["evaluator"], fitting.key]
+    judge = plan.plan_classifier(planned, "brats", data, *evaluator_of(planned.config, view, 1), 0)
+    assert planned.runs[judge].label == "brats-slice-densenet-s3-f0"
+    networks = [*fitting.upstream["classifier"], judge, fitting.key]
     methods = {"coin": fitting.params["methods"]["coin"]}
     key = plan_counterfactuals(planned, "brats-variant", data, *networks, methods, view, 1, 0)
     run = planned.runs[key]

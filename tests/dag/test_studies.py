@@ -9,7 +9,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.studies.plans import build_all, relevance_maps, sneak_attack
+from weakseg.studies.plans import build_all, coin, relevance_maps, sneak_attack
 from weakseg.workflow import read_config
 
 SNEAKING = {"sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables"}
@@ -202,3 +202,65 @@ def test_relevance_maps_can_be_left_out(raw):
     planned = relevance_maps(load(raw))
     assert not planned.runs
     assert not planned.published
+
+
+def test_coin_trains_every_row_on_anomalies_and_shares_tumours_with_the_benchmark():
+    planned, benchmark = coin(Config()), plan.build(Config())
+    fits = planned.of_stage("map_fit")
+    # Nine rows, three without a loss, two longer ones; and COIN with Singla et al. on tumours.
+    assert len(fits) == 9 + 3 + 2 + 1
+    (both,) = (run for run in fits if set(run.params["methods"]) == {"coin", "singla"})
+    assert both.key in benchmark.runs
+    assert {run.label for run in planned.of_stage("classifier")} == {
+        f"{data}-slice-{network}-f0"
+        for data in ("kits", "anomalies")
+        for network in ("resnet-s0", "resnet-s1", "densenet-s2")
+    }
+    steps = sorted(
+        run.params["methods"]["coin"]["training"]["steps"] for run in fits if "coin" in run.params["methods"]
+    )
+    assert steps == [100] * 4 + [200] * 2 + [400]
+
+
+def test_rows_of_coin_have_the_settings_of_the_benchmark_but_their_own():
+    fits = coin(Config()).of_stage("map_fit")
+    methods = Config().maps.methods
+    (without,) = (run for run in fits if run.params["methods"].get("coin", {}).get("consistency") == 0)
+    lasting = {"steps": 100, "checkpoint": 25}
+
+    def shorter(params):
+        return {**params, "training": {**params["training"], **lasting}}
+
+    assert without.params["methods"]["coin"] == shorter({**methods.coin.parameters, "consistency": 0})
+    rows = [run.params["methods"]["singla"] for run in fits if list(run.params["methods"]) == ["singla"]]
+    assert [row["skips"] for row in rows] == [0, 0, 1, 2, 3, 4, 4, 4]
+    assert rows[-1] == shorter(methods.singla.parameters)
+    assert ["anatomy" in run.upstream for run in fits if list(run.params["methods"]) == ["singla"]] == [True] * 6 + [
+        False
+    ] * 2
+
+
+def test_coin_runs_on_kidneys_wherever_the_benchmark_has_its_methods():
+    elsewhere = {"coin": {"where": ["brats-slice"]}, "rise": None}
+    planned = coin(load({"maps": {"methods": elsewhere}}))
+    assert len(planned.of_stage("map_fit")) == 15
+    assert not any("rise" in run.params["methods"] for run in planned.of_stage("maps"))
+
+
+@pytest.mark.parametrize(
+    "raw", [{"studies": {"coin": None}}, {"data": {"kits": None}}, {"maps": {"methods": {"singla": None}}}]
+)
+def test_coin_can_be_left_out(raw):
+    assert not coin(load(raw)).runs
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"data": {"kits": {"foreground": "body"}}}, "set data.kits.foreground to kidneys, or studies.coin to null"),
+        ({"studies": {"coin": {"rows": ["A", "COIN"]}}}, "rows: H and COIN are compared with each other; name both"),
+    ],
+)
+def test_coin_says_what_it_needs(raw, message):
+    with pytest.raises(WeaksegError, match=message):
+        coin(load(raw))

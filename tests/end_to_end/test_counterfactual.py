@@ -14,7 +14,7 @@ from weakseg.data.grid import read_foreground
 from weakseg.data.labels import LESION, NORMAL, read_labels
 from weakseg.execution import read_record
 from weakseg.plan_counterfactuals import plan_counterfactuals
-from weakseg.plan_views import views_of
+from weakseg.plan_views import evaluator_of, views_of
 
 TINY = {"width": 2, "training": {"steps": 20, "generator_every": 2, "checkpoint": 10, "batch_size": 4, "slices": 4}}
 EVALUATOR = {"blocks": [1, 1, 1, 1], "width": 4, "growth": 2, "training": {"epochs": 1}}
@@ -54,18 +54,21 @@ def ask(planned):
     """Plan what judges say of the counterfactuals, as a study does."""
     data = {stage: planned.of_stage(stage)[0].key for stage in ("index", "preprocess", "labels", "truth")}
     (fitting,) = planned.of_stage("map_fit")
-    networks = [*fitting.upstream["classifier"], *fitting.upstream["evaluator"], fitting.key]
     (view,) = views_of(planned.config, "brats")
+    judge = plan.plan_classifier(planned, "brats", data, *evaluator_of(planned.config, view, 0), 0)
+    networks = [*fitting.upstream["classifier"], judge, fitting.key]
     plan_counterfactuals(planned, "brats-slice", data, *networks, fitting.params["methods"], view, 0, 0)
     plan.check_truth_access(planned)
 
 
 def test_judges_are_other_classifiers(finished):
+    (asked,) = finished.of_stage("counterfactuals")
     (fitting,) = finished.of_stage("map_fit")
     judges = {
         role: finished.runs[key].label
+        for upstream in (asked.upstream, fitting.upstream)
         for role in ("classifier", "selector", "evaluator")
-        for key in fitting.upstream[role]
+        for key in upstream.get(role, ())
     }
     assert judges == {
         "classifier": "brats-slice-resnet-s0-f0",

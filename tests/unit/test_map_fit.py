@@ -138,14 +138,13 @@ JUDGED = {name: DEFAULTS[name] for name in ("coin", "singla")}
 
 @pytest.fixture
 def judged(running, tmp_path):
-    """The stage for methods that two more classifiers judge."""
-    for number, role in enumerate(("selector", "evaluator"), 1):
-        folder = tmp_path / role
-        folder.mkdir()
-        (folder / "metrics.json").write_text(json.dumps({"threshold": 0.0}))
-        (folder / "run.json").write_text(json.dumps({"params": {**ARCHITECTURE, "seed": number}}))
-        save_weights(folder / "weights.safetensors", network(number))
-        running.upstream[role] = [folder]
+    """The stage for methods that another classifier judges."""
+    folder = tmp_path / "selector"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps({"threshold": 0.0}))
+    (folder / "run.json").write_text(json.dumps({"params": {**ARCHITECTURE, "seed": 1}}))
+    save_weights(folder / "weights.safetensors", network(1))
+    running.upstream["selector"] = [folder]
     del running.upstream["supervoxels"]
     running.params["methods"] = JUDGED
     return running
@@ -164,7 +163,7 @@ def test_each_generator_is_written_with_what_it_reached(judged):
     history = pd.read_csv(judged.out / "history.csv")
     assert list(history["method"]) == ["coin", "singla"]
     metrics = json.loads((judged.out / "metrics.json").read_text())
-    reports = ("positive", "negative", "flips_classifier", "flips_selector", "flips_evaluator", "step")
+    reports = ("positive", "negative", "flips_classifier", "flips_selector", "step")
     assert set(metrics) == {f"{name}.{report}" for name in JUDGED for report in reports}
     for name in JUDGED:
         weight = f"{name}.encoder.stem.weight"
@@ -177,19 +176,6 @@ def test_each_generator_is_written_with_what_it_reached(judged):
     values = [np.concatenate([scan(case).image[:, channel][inside] for case in "ab"]) for channel in range(4)]
     np.testing.assert_allclose(learnt["coin"].high, [np.percentile(of, 99.5) for of in values], rtol=1e-5)
     assert judged.truth_opened == {}
-
-
-def test_evaluator_decides_nothing(judged, tmp_path):
-    fit.run(judged)
-    before = (judged.out / "weights.safetensors").read_bytes()
-    metrics = json.loads((judged.out / "metrics.json").read_text())
-    save_weights(judged.folder("evaluator") / "weights.safetensors", network(9))
-    (judged.folder("evaluator") / "metrics.json").write_text(json.dumps({"threshold": -1e6}))
-    fit.run(replace(judged, state=tmp_path / "again"))
-    assert (judged.out / "weights.safetensors").read_bytes() == before
-    again = json.loads((judged.out / "metrics.json").read_text())
-    # What calls everything lesion, always, is never flipped.
-    assert again == {**metrics, **{f"{name}.flips_evaluator": 0.0 for name in JUDGED}}
 
 
 def test_slices_of_both_kinds_of_all_training_and_validation_cases(judged, monkeypatch):

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from weakseg import nifti
-from weakseg.data.anatomy import ORGANS
+from weakseg.data.anatomy import organ_file
+from weakseg.data.checks import MIN_SLICES
 from weakseg.data.index import read_cases
 from weakseg.data.phantoms.writing import MARKER
 from weakseg.data.truth import open_lesion
@@ -53,7 +54,7 @@ LEAST_KIDNEY_MM2 = 72.0
 """Slices with no more kidney, 32 pixels, are left out."""
 RANGE = (0.5, 99.5)
 """Percentiles of the kidneys' HU over all cases that become 0 and 1."""
-KIDNEY, ANOMALY, CYST = 1, 2, 3
+KIDNEY, ANOMALY = 1, 2
 """Labels of masks: an anomaly stands where KiTS has a tumour."""
 SAMPLES = 10_000
 """Voxels of a case that the percentiles are of, at most."""
@@ -72,46 +73,35 @@ class Anomalous:
         return int(self.mask.any())
 
 
-@dataclass(frozen=True)
-class Source:
-    """The files of a case that anomalies are drawn into: its CT, and organ masks as in ``organs.json``."""
-
-    case: str
-    image: Path
-    organs: list[Path]
-
-    def masks(self) -> tuple[NDArray, NDArray]:
-        """Kidneys with all that grows in them, and cysts, each (X, Y, Z) bool."""
-        found = [nifti.read(path, np.uint8)[0] for path in self.organs]
-        return np.any(np.isin(found, ORGANS["kidneys"]), axis=0), np.any([mask == CYST for mask in found], axis=0)
-
-
 def run(context: Context) -> None:
     """Write a data set in KiTS's layout: of every case the slices of healthy kidneys, stacked, with anomalies.
 
-    A slice counts if it shows enough kidney and neither tumour nor cyst; cases without one are left out. Cases are
-    numbered anew, ``cases.csv`` says which is which. Made data stay marked as such.
+    A slice counts if it shows enough kidney and no tumour; a cyst is as normal as it is for ``labels``. Cases with
+    fewer than three such slices are left out. Cases are numbered anew, ``cases.csv`` says which is which. Made data
+    stay marked.
 
     Raises:
-        WeaksegError: no case has a slice that counts.
+        WeaksegError: no case has enough slices that count.
     """
     index = context.folder("index")
     cases = read_cases(index)
     cases = cases[cases["role_f0"] != "shift"]
     images: dict[str, dict[str, str]] = json.loads((index / "images.json").read_text())
-    organs: dict[str, list[str]] = json.loads((index / "organs.json").read_text())
-    sources = [Source(case, Path(images[case]["ct"]), list(map(Path, organs[case]))) for case in cases["case"]]
+    sources = [(case, Path(images[case]["ct"])) for case in cases["case"]]
     looked_at = context.map_cases_resumably(_look_at, sources, "healthy-slices")
-    found = [(source, positions) for source, (positions, _) in zip(sources, looked_at, strict=True) if len(positions)]
+    found = [
+        (source, positions)
+        for source, (positions, _) in zip(sources, looked_at, strict=True)
+        if len(positions) >= MIN_SLICES
+    ]
     if not found:
-        raise WeaksegError(
-            "anomalies: no slice of any case shows kidney and neither tumour nor cyst; set studies.coin to null"
-        )
+        raise WeaksegError("anomalies: no case has three slices with kidney and no tumour; set studies.coin to null")
     low, high = np.percentile(np.concatenate([sample for _, sample in looked_at]), RANGE)
-    items = [(f"case_{number:05d}", source, positions) for number, (source, positions) in enumerate(found)]
-    write = partial(_write_case, out=context.out, ends=(float(low), float(high)), data_seed=context.params["data_seed"])
+    items = [(f"case_{number:05d}", *source, positions) for number, (source, positions) in enumerate(found)]
+    drawing = {"ends": (float(low), float(high)), "data_seed": context.params["data_seed"]}
+    write = partial(_write_case, out=context.out, anatomy=context.folder("anatomy"), **drawing)
     context.map_cases(write, items, "anomalies")
-    rows = [(name, source.case, len(positions)) for name, source, positions in items]
+    rows = [(name, case, len(positions)) for name, case, _, positions in items]
     pd.DataFrame(rows, columns=["case", "of", "slices"]).to_csv(context.out / "cases.csv", index=False)
     context.count("slices", sum(len(positions) for _, positions in found))
     if (cases["source"] == "phantom").any():
@@ -119,28 +109,36 @@ def run(context: Context) -> None:
         write_json(context.out / MARKER, marker)
 
 
-def _look_at(context: Context, source: Source) -> tuple[NDArray, NDArray]:
+def _look_at(context: Context, source: tuple[str, Path]) -> tuple[NDArray, NDArray]:
     """Positions along Z of a case's slices of healthy kidneys, and HU of some kidney voxels."""
-    hu, affine = nifti.read(source.image)
-    kidneys, cysts = source.masks()
-    tumours, _ = open_lesion(context, context.folder("truth"), source.case, "anomalies", "tumour")
+    case, path = source
+    hu, affine = nifti.read(path)
+    kidneys = _kidneys(context.folder("anatomy"), case)
+    tumours, _ = open_lesion(context, context.folder("truth"), case, "anomalies", "tumour")
     area = kidneys.sum(axis=(0, 1)) * pixel_area(affine)
-    healthy = (area > LEAST_KIDNEY_MM2) & ~(tumours | cysts).any(axis=(0, 1))
+    healthy = (area > LEAST_KIDNEY_MM2) & ~tumours.any(axis=(0, 1))
     inside = hu[kidneys]
     return np.flatnonzero(healthy), inside[:: max(len(inside) // SAMPLES, 1)]
 
 
-def _write_case(item: tuple[str, Source, NDArray], out: Path, ends: tuple[float, float], data_seed: int) -> None:
+def _kidneys(anatomy: Path, case: str) -> NDArray:
+    inside: NDArray = nifti.read(organ_file(anatomy, case), np.uint8)[0] > 0
+    return inside
+
+
+def _write_case(
+    item: tuple[str, str, Path, NDArray], out: Path, anatomy: Path, ends: tuple[float, float], data_seed: int
+) -> None:
     """Write the slices of a case, of which those with room get their anomaly by chance."""
-    name, source, positions = item
-    hu, affine = nifti.read(source.image)
-    kidneys = source.masks()[0][..., positions]
+    name, case, path, positions = item
+    hu, affine = nifti.read(path)
+    kidneys = _kidneys(anatomy, case)[..., positions]
     low, high = ends
     image = (hu[..., positions] - low) / (high - low)
     labels = np.where(kidneys, KIDNEY, 0).astype(np.uint8)
     x, y, _ = nifti.spacing_of(affine)
     for place, position in enumerate(positions):
-        generator = rng(data_seed, "anomaly", f"{source.case}/{position}")
+        generator = rng(data_seed, "anomaly", f"{case}/{position}")
         drawn = add_anomaly(image[..., place], kidneys[..., place], (x, y), generator)
         image[..., place] = drawn.image
         labels[drawn.mask, place] = ANOMALY

@@ -34,7 +34,7 @@ from weakseg.randomness import rng
 def fit(examples: Examples, methods: Methods) -> Fitted:
     """Train a generator for each method, one after another; see :class:`weakseg.maps.fit.Fit`.
 
-    Two other classifiers judge on validation slices: a selector chooses the checkpoint, an evaluator only reports.
+    Another classifier, the selector, chooses the checkpoint by what it says of validation slices.
     """
     generators = nn.ModuleDict()
     history: list[dict[str, float | str]] = []

@@ -47,8 +47,8 @@ class Examples:
         seed: repetition.
         state: folder that survives a kill.
         device: where networks are.
-        judges: the ``classifier`` itself at its own threshold; for methods that are judged by others as well a
-            ``selector``, which may choose between checkpoints, and an ``evaluator``, which only reports.
+        judges: the ``classifier`` itself at its own threshold; for methods that are judged a ``selector`` as
+            well, another classifier, which chooses between checkpoints.
         organ: the organ at a case's units, (N, *spatial) bool; None if no method of the family needs it.
     """
 
@@ -129,7 +129,7 @@ def run(context: Context) -> None:
     scale = float(np.std(np.concatenate([logits[case] for case in roles["val"]]))) or 1.0
     (family,) = {catalogue.METHODS[name].family for name in params["methods"]}
     fit: Fit = import_module(f"weakseg.maps.{family}").fit
-    judges = {role: read_judge(context, role) for role in catalogue.JUDGES if role in context.upstream}
+    judges = {role: read_judge(context, role) for role in ("selector",) if role in context.upstream}
     fitted = fit(
         Examples(
             **shown,

@@ -99,7 +99,10 @@ def draw_counterfactuals(context: Context, readouts: pd.DataFrame, source: str, 
     shown = [
         one for place, part in enumerate(context.params["parts"]) for one in _of_part(context, readouts, place, part)
     ]
-    figure, axes = plt.subplots(len(shown), 5, figsize=(7.6, 1.5 * len(shown) + 0.9), squeeze=False)
+    heights = [1.6 * one.image.shape[1] * one.aspect / one.image.shape[0] for one in shown]
+    figure, axes = plt.subplots(
+        len(shown), 5, figsize=(8.6, sum(heights) + 0.12 * len(shown) + 0.9), height_ratios=heights, squeeze=False
+    )
     for line, one in zip(axes, shown, strict=True):
         _draw(line, one)
     for axis, title in zip(axes[0], _titles(), strict=True):
@@ -139,7 +142,7 @@ def _draw(line: Sequence[Axes], one: Shown) -> None:
     for axis in line:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    line[0].set_ylabel(one.title, fontsize=6)
+    line[0].set_ylabel(one.title, fontsize=6, rotation=0, ha="right", va="center")
 
 
 def _of_part(context: Context, readouts: pd.DataFrame, place: int, part: str) -> list[Shown]:

@@ -16,7 +16,7 @@ from weakseg.config_studies import CoinStudyConfig
 from weakseg.counterfactual.variants import TABLE_3
 from weakseg.errors import WeaksegError
 from weakseg.plan_counterfactuals import plan_counterfactuals
-from weakseg.plan_views import View, views_of
+from weakseg.plan_views import View, evaluator_of, views_of
 from weakseg.runs import Plan
 
 DATASET = "kits"
@@ -98,7 +98,8 @@ class Part:
         }
         if entry.methods:
             (fitted,) = self.planned.runs[entry.maps[0]].upstream["fitted"]
-            (evaluator,) = self.planned.runs[fitted].upstream["evaluator"]
+            judge = evaluator_of(self.planned.config, self.view, self.seed)
+            evaluator = plan.plan_classifier(self.planned, self.label, self.data, *judge, FOLD)
             judging = (self.classifier, evaluator, fitted, entry.methods, self.view, self.seed, FOLD)
             measured["counterfactuals"] = plan_counterfactuals(self.planned, f"{DATASET}{what}", self.data, *judging)
             measured["fitted"] = fitted
@@ -165,7 +166,11 @@ def coin(config: Config) -> Plan:
 def _as_benchmark(config: Config, study: CoinStudyConfig) -> Config:
     """The configuration for which the benchmark's plan has the study's maps and scores."""
     points = {"operating_points": ["label-free", "paper", "val-k", "oracle-set"], "val_k": [study.val_patients]}
-    methods = {name: None for name, _ in config.maps.methods if name not in (*PEERS, *LEARNT)}
+    methods = {
+        # Wherever else they run.
+        name: settings.model_copy(update={"where": None}) if settings and name in (*PEERS, *LEARNT) else None
+        for name, settings in config.maps.methods
+    }
     return config.model_copy(
         update={
             "seeds": [study.seed],
@@ -179,7 +184,7 @@ def _as_benchmark(config: Config, study: CoinStudyConfig) -> Config:
 def _plan_anomalies(planned: Plan, dataset: KitsConfig, source: dict[str, str]) -> tuple[KitsConfig, dict[str, str]]:
     """The data set with drawn anomalies: how it is read, and its runs by stage."""
     seed = planned.config.data_seed
-    drawn_into = {role: source[role] for role in ("index", "truth")}
+    drawn_into = {role: source[role] for role in ("index", "anatomy", "truth")}
     drawn = planned.add("anomalies", "anomalies", {"data_seed": seed}, **drawn_into)
     # Every blob makes its slice a slice with a lesion; blobs are bright.
     bright = IntensityConfig(channel=dataset.intensity.channel)
@@ -198,8 +203,11 @@ def _plan_anomalies(planned: Plan, dataset: KitsConfig, source: dict[str, str]) 
 def _rows(study: CoinStudyConfig, both: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Table, row and methods of each generator that is trained on anomalies.
 
-    Rows A to G have the weights and training of Singla et al., ablations those of COIN, whatever the settings are.
+    Rows A to G have the weights of Singla et al., ablations those of COIN, whatever the settings are; all have the
+    study's length of training.
     """
+    lasting = {"steps": study.steps, "checkpoint": study.steps // 4}
+    both = {name: {**params, "training": {**params["training"], **lasting}} for name, params in both.items()}
     for row in study.rows:
         if row == "COIN":
             yield "table_3", row, {"coin": both["coin"]}
