@@ -18,6 +18,26 @@ rule classifier:
         command("classifier")
 
 
+rule sequence_classifier:
+    input:
+        upstream,
+    output:
+        record("sequence_classifier"),
+    log:
+        log_of("sequence_classifier"),
+    benchmark:
+        benchmark_of("sequence_classifier")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("sequence_classifier")
+
+
 rule volume_classifier:
     input:
         upstream,

@@ -16,12 +16,14 @@ from weakseg import catalogue
 from weakseg.config_maps import MethodsConfig
 from weakseg.config_text import load
 from weakseg.data.views import Units
+from weakseg.maps import base
 from weakseg.maps.base import Explained
 from weakseg.maps.fit import Examples
 from weakseg.maps.judge import Judge
 from weakseg.networks import freeze, resnet
 from weakseg.plan import build
 from weakseg.randomness import rng
+from weakseg.sequences import alone
 
 MODALITIES = ["t1", "t1ce", "t2", "flair"]
 ARCHITECTURE = {"architecture": "resnet", "blocks": [1, 1, 1, 1], "width": 4, "stem_stride": 1}
@@ -42,13 +44,17 @@ SMALL = {
 }
 """Parameters for slices as small as these."""
 
-ALL = load({"maps": {"methods": {name: SMALL.get(name, {}) for name in MethodsConfig.model_fields}}})
-DEFAULTS = {
-    name: params
-    for run in build(ALL).of_stage("maps")
-    if run.label.startswith("brats-")
-    for name, params in run.params["methods"].items()
+METHODS = {"methods": {name: {"where": None, **SMALL.get(name, {})} for name in MethodsConfig.model_fields}}
+BY_VIEW = {
+    view: {
+        name: params
+        for run in build(load({"maps": METHODS, "views": {"sequence": {}}})).of_stage("maps")
+        if run.label.startswith(f"brats-{view}-")
+        for name, params in run.params["methods"].items()
+    }
+    for view in ("slice", "sequence")
 }
+DEFAULTS = BY_VIEW["slice"]
 """The parameters of each method for brain MRI, those by default where :data:`SMALL` has none."""
 
 
@@ -92,9 +98,9 @@ def explained(selected=(0, 1, 2, 3, 4), seed=0, **changes):
     return Explained(selected=np.array(selected), channels=MODALITIES, seed=seed, device="cpu", **parts)
 
 
-def explain_of(name):
+def explain_of(name, view="slice"):
     """The function of a method's family, for this method alone: explained -> (M, 1, X, Y)."""
-    return lambda task: explain(task, {name: DEFAULTS[name]})[name]
+    return lambda task: explain(task, {name: BY_VIEW[view][name]})[name]
 
 
 def explain(task, methods):
@@ -103,7 +109,7 @@ def explain(task, methods):
     module = import_module(f"weakseg.maps.{family}")
     if any(catalogue.METHODS[name].fits for name in methods):
         task.fitted = fitted(module, task, methods)
-    return module.explain(task, methods)
+    return base.explain_of(methods)(task, methods)
 
 
 def fitted(module, task, methods):
@@ -112,16 +118,17 @@ def fitted(module, task, methods):
     The classifier is its own judge, and calls the upper half of the units lesion.
     """
     whole = replace(task, selected=np.arange(len(task.units.positions)), forwards=0)
+    network = alone(task.network)
     with torch.no_grad():
-        logits = task.network(torch.from_numpy(task.units.image))
-    judge = Judge(task.network, float(logits.median()))
+        logits = network(torch.from_numpy(task.units.image))[:, 0]
+    judge = Judge(network, float(logits.median()))
     with TemporaryDirectory() as state:
         examples = Examples(
             train=[task.units.case],
             val=[task.units.case],
             every={"train": [task.units.case], "val": [task.units.case]},
             open=lambda _case: whole,
-            network=task.network,
+            network=network,
             scale=0.1 * float(logits.abs().max()) or 1.0,
             threshold=None,
             seed=task.seed,

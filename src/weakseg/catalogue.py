@@ -67,40 +67,41 @@ STAGES: dict[str, Stage] = {
     "preprocess": Stage(5, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
     "truth": Stage(2, "weakseg.data.truth:run"),
-    "labels": Stage(4, "weakseg.data.labels:run", ("labels",)),
+    "labels": Stage(5, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     # A data set made of another one's healthy slices, which lesion masks tell from the rest.
-    "anomalies": Stage(3, "weakseg.data.anomalies:run", ("anomalies",)),
-    "classifier": Stage(12, "weakseg.classifiers.resnet:run"),
-    "volume_classifier": Stage(6, "weakseg.classifiers.resnet3d:run"),
+    "anomalies": Stage(4, "weakseg.data.anomalies:run", ("anomalies",)),
+    "classifier": Stage(13, "weakseg.classifiers.resnet:run"),
+    "sequence_classifier": Stage(1, "weakseg.classifiers.resnet_lstm:run"),
+    "volume_classifier": Stage(7, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(7, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(17, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(8, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(18, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(8, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(10, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(
         8, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
     ),
-    "scores": Stage(12, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(13, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(13, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(4, "weakseg.evaluation.repeatability:run"),
+    "faithfulness": Stage(14, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(2, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    "counterfactuals": Stage(3, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(8, "weakseg.studies.leaderboard:run"),
-    "faithfulness_table": Stage(3, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(14, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(6, "weakseg.report.models:run"),
+    "leaderboard": Stage(9, "weakseg.studies.leaderboard:run"),
+    "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
+    "figures": Stage(15, "weakseg.report.figures:run", ("scores",)),
+    "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(18, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(9, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(9, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(11, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(19, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(5, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(6, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(7, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(9, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 
@@ -139,7 +140,7 @@ class Method:
     needs_supervoxels: bool = False
     fits: bool = False
     judged: bool = False
-    views: tuple[str, ...] = ("slice", "volume")
+    views: tuple[str, ...] = ("slice", "sequence", "volume")
     published_cut: float | None = None
 
 
@@ -193,7 +194,7 @@ METHODS: dict[str, Method] = {
             "in the manner of",
             fits=True,
             judged=True,
-            views=("slice",),
+            views=("slice", "sequence"),
             published_cut=0.25,
         ),
         Method(
@@ -204,7 +205,7 @@ METHODS: dict[str, Method] = {
             "in the manner of",
             fits=True,
             judged=True,
-            views=("slice",),
+            views=("slice", "sequence"),
             published_cut=0.25,
         ),
         Method("random", "nulls", "random noise", "weakseg", null=True, asks_network=False),
@@ -225,12 +226,15 @@ class Architecture:
         citation: its source.
         layers: its modules after 4, 8, 16 and 32-fold reduction, by the names that they have in a ResNet.
         spatial_dims: 2 for slices, 3 for volumes.
+        linear_logit: which of its logits is that of a linear head on the mean of the last activations, which CAM
+            explains; all other methods explain the first.
     """
 
     title: str
     citation: str
     layers: dict[str, str]
     spatial_dims: int = 2
+    linear_logit: int = 0
 
 
 _RESNET_LAYERS = {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
@@ -238,6 +242,12 @@ _RESNET_LAYERS = {f"layer{stage}": f"layer{stage}" for stage in range(1, 5)}
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet": Architecture("ResNet", "He et al. 2016, arXiv 1512.03385", _RESNET_LAYERS),
     "resnet3d": Architecture("3D ResNet", "He et al. 2016, arXiv 1512.03385", _RESNET_LAYERS, spatial_dims=3),
+    "resnet_lstm": Architecture(
+        "ResNet-LSTM",
+        "Ramananda & Sundaresan 2023, arXiv 2309.16627",
+        {name: f"resnet.{module}" for name, module in _RESNET_LAYERS.items()},
+        linear_logit=1,
+    ),
     "densenet": Architecture(
         "DenseNet",
         "Huang et al. 2017, arXiv 1608.06993",

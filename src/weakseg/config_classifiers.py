@@ -47,6 +47,12 @@ class ResNetConfig(ResidualNetworkConfig):
     training: TrainingConfig = TrainingConfig(least_steps=1950)
 
 
+class ResNetLSTMConfig(ResNetConfig):
+    hidden: Positive = Field(64, description="Channels of the LSTM's state, in each direction; 256 for full `width`.")
+    layers: Positive = Field(1, description="Of the LSTM.")
+    bidirectional: bool = Field(True, description="It also reads from the last slice of a window to the first.")
+
+
 class VolumeTrainingConfig(TrainingConfig):
     patience: Positive = Field(
         10, description="Epochs without a better validation likelihood after which training stops."
@@ -76,6 +82,9 @@ class EvaluatorConfig(DenseNetConfig):
 
 class ClassifiersConfig(Section):
     resnet: ResNetConfig = Field(ResNetConfig(), description="2D ResNet on single slices: lesion or not.")
+    resnet_lstm: ResNetLSTMConfig = Field(
+        ResNetLSTMConfig(), description="2D ResNet on each slice of a window, and an LSTM over them: lesion or not."
+    )
     resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
     evaluator: EvaluatorConfig = Field(
         EvaluatorConfig(),

@@ -244,6 +244,24 @@ class SliceViewConfig(Section):
     )
 
 
+def _odd(slices: int) -> int:
+    if slices % 2 == 0:
+        raise ValueError(f"of {slices} slices none is in the middle; take {slices - 1} or {slices + 1}")
+    return slices
+
+
+class SequenceViewConfig(Section):
+    slices: Annotated[Positive, AfterValidator(_odd)] = Field(
+        3, description="K, odd: slices of the window in whose middle a slice is classified; edges are replicated."
+    )
+    distance_mm: Millimetres | None = Field(
+        None,
+        description="From a slice of a window to the next, in whole slices and at least one, so that thick and thin "
+        "scans show as much; null: adjacent slices.",
+    )
+    seeds: Positive | None = Field(None, description="How many of `seeds`, from the first on; null: all.")
+
+
 class VolumeViewConfig(Section):
     least_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
         (165, 192, 144),
@@ -255,6 +273,9 @@ class VolumeViewConfig(Section):
 
 class ViewsConfig(Section):
     slice: SliceViewConfig = SliceViewConfig()
+    sequence: SequenceViewConfig | None = Field(
+        None, description="Slices beside their neighbours, of every data set; null leaves the view out."
+    )
     volume: VolumeViewConfig | None = Field(
         VolumeViewConfig(seeds=1),
         description="Whole cases, for data sets with grades (`brats`); null leaves the view out.",

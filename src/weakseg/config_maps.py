@@ -13,7 +13,15 @@ from weakseg.errors import nearest
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 Fill = Literal["zero", "blur", "noise", "neighbours"]
 Weight = Annotated[float, Field(ge=0)]
-Place = Literal["brats-slice", "brats-volume", "instance-slice", "kits-slice"]
+Place = Literal[
+    "brats-slice",
+    "brats-sequence",
+    "brats-volume",
+    "instance-slice",
+    "instance-sequence",
+    "kits-slice",
+    "kits-sequence",
+]
 
 
 class MethodConfig(Section):
@@ -206,8 +214,8 @@ class CoinConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _of_slices(self) -> CoinConfig:
-        if any(not place.endswith("-slice") for place in self.where or []):
-            raise ValueError("where: counterfactuals are made of slices; name views of slices alone")
+        if any(place.endswith("-volume") for place in self.where or []):
+            raise ValueError("where: counterfactuals are made of slices; name no view of volumes")
         return self
 
 

@@ -16,6 +16,7 @@ from monai.networks.nets.resnet import ResNet, ResNetBlock
 from safetensors.torch import load_file, save_file
 
 from weakseg.randomness import seed_of
+from weakseg.sequences import ResNetLSTM
 
 
 def reproducible(threads: int, device: str) -> None:
@@ -46,6 +47,18 @@ def resnet(channels: int, params: dict[str, Any], seed: int, spatial_dims: int =
             conv1_t_stride=params["stem_stride"],
             num_classes=1,
         )
+
+
+def resnet_lstm(channels: int, params: dict[str, Any], seed: int) -> ResNetLSTM:
+    """The 2D ResNet of these parameters and seed, and an LSTM beside its head.
+
+    ``params`` beside those of :func:`resnet`: ``hidden``, ``layers`` and ``bidirectional`` of the LSTM, and the
+    ``slices`` of a ``window``.
+    """
+    backbone = resnet(channels, params, seed)
+    with initial_weights(seed_of(seed, "lstm")):
+        slices = params["window"]["slices"]
+        return ResNetLSTM(backbone, params["hidden"], params["layers"], params["bidirectional"], slices)
 
 
 EFFICIENTNET_B0 = [
@@ -89,6 +102,7 @@ def efficientnet(channels: int, params: dict[str, Any], seed: int) -> EfficientN
 BUILDERS: dict[str, Callable[..., torch.nn.Module]] = {
     "resnet": resnet,
     "resnet3d": partial(resnet, spatial_dims=3),
+    "resnet_lstm": resnet_lstm,
     "densenet": densenet,
     "efficientnet": efficientnet,
 }

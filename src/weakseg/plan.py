@@ -64,8 +64,8 @@ def build(config: Config) -> Plan:
                 explained.setdefault(kind, []).extend(itertools.chain(*blind))
                 if len(view.seeds) > 1:
                     repeated.setdefault(kind, []).extend(itertools.chain(*blind))
-                # Slices alone are deleted and inserted.
-                if view.name == "slice":
+                # Parts of slices are deleted and inserted, not of volumes.
+                if view.name != "volume":
                     faithful["faithfulness"] += [
                         _plan_faithfulness(plan, name, data, networks[fold], blind[fold], *place, fold)
                         for fold in folds
@@ -209,6 +209,9 @@ def families_of(
         "mean_mask": {},
     }
     families: dict[str, dict[str, Any]] = {}
+    linear_logit = catalogue.ARCHITECTURES[view.network["architecture"]].linear_logit
+    if "cam" in parameters and linear_logit:
+        parameters["cam"]["logit"] = linear_logit
     for method, of_method in parameters.items():
         if "layer" in of_method:
             of_method["layer"] = layer_of(view.network, of_method["layer"])

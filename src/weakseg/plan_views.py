@@ -8,6 +8,7 @@ from typing import Any
 
 from weakseg import catalogue
 from weakseg.config import Config
+from weakseg.config_data import SequenceViewConfig
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class View:
     """A view as a plan needs it.
 
     Attributes:
-        name: ``slice`` or ``volume``, as in labels of runs and in rows.
+        name: ``slice``, ``sequence`` or ``volume``, as in labels of runs and in rows.
         cutting: parameters of :func:`weakseg.data.views.read_units` beside the name.
         seeds: its repetitions.
         stage: that trains its classifier.
@@ -45,7 +46,7 @@ class View:
 
     def suffix(self, gate: str) -> str:
         """What labels of runs add where a view has another gate than it has by default."""
-        return "-ungated" if self.name == "slice" and gate == "none" else ""
+        return "-ungated" if self.name != "volume" and gate == "none" else ""
 
 
 def views_of(config: Config, dataset: str) -> list[View]:
@@ -63,6 +64,8 @@ def views_of(config: Config, dataset: str) -> list[View]:
             config.maps.gate,
         )
     ]
+    if config.views.sequence is not None:
+        views.append(sequence_view(config, dataset, config.views.sequence))
     if config.views.volume is not None and catalogue.DATASETS[dataset].grades:
         cutting = config.views.volume.model_dump(exclude={"seeds"})
         seeds = config.seeds[: config.views.volume.seeds]
@@ -72,15 +75,29 @@ def views_of(config: Config, dataset: str) -> list[View]:
     return views
 
 
+def sequence_view(config: Config, dataset: str, settings: SequenceViewConfig) -> View:
+    """The view of slices beside their neighbours; its units are those of the slice view."""
+    window = {"window": settings.model_dump(exclude={"seeds"})}
+    network = {"architecture": "resnet_lstm", **config.classifiers.resnet_lstm.model_dump(), **window}
+    network["stem_stride"] = network["stem_stride"][dataset]
+    cutting = {**config.views.slice.model_dump(), **window}
+    seeds = config.seeds[: settings.seeds]
+    labels = ("index", "labels")
+    return View("sequence", cutting, seeds, "sequence_classifier", network, labels, config.maps.gate)
+
+
 def selector_of(view: View, seed: int) -> tuple[View, int]:
-    """What trains the selector of a slice classifier: the next seed, which a benchmark of several has anyway."""
+    """What trains the selector of a classifier of slices: the next seed, which a benchmark of several has anyway."""
     return view, seed + 1
 
 
 def evaluator_of(config: Config, view: View, seed: int) -> tuple[View, int]:
-    """What trains the evaluator of a slice classifier: another architecture, augmentation and seed."""
+    """What trains the evaluator of a classifier of slices: another architecture, augmentation and seed.
+
+    It is a network of single slices in every view.
+    """
     network = {"architecture": "densenet", **config.classifiers.evaluator.model_dump()}
-    return replace(view, network=network), seed + 2
+    return replace(view, name="slice", stage="classifier", network=network), seed + 2
 
 
 def layer_of(network: dict[str, Any], layer: str | list[str]) -> str | list[str]:

@@ -1,8 +1,12 @@
-"""The contract of map methods. Each check takes a function from what is to be explained to raw maps."""
+"""The contract of map methods.
+
+Each check takes a function from what is to be explained to raw maps, and what makes tasks and networks of a view.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,45 +16,63 @@ from torch import nn
 from weakseg.networks import freeze
 
 
-def check_form(explain):
+def bright():
+    """A network of slices whose logit is the mean of the positive part of FLAIR, in the disguise of a ResNet."""
+    with torch.no_grad():
+        return freeze(Brightness(), "cpu")
+
+
+@dataclass(frozen=True)
+class Made:
+    """Of a view: what is to be explained, networks by seed, and one that looks for brightness in FLAIR alone."""
+
+    explained: Callable
+    network: Callable
+    bright: Callable
+
+
+SLICES = Made(explained, network, bright)
+
+
+def check_form(explain, made=SLICES):
     """(M, 1, X, Y) float32, finite and not all the same."""
     for selected in ((0, 1, 2, 3, 4), (1, 3), (2,)):
-        maps = explain(explained(selected))
+        maps = explain(made.explained(selected))
         assert maps.shape == (len(selected), 1, *SHAPE)
         assert maps.dtype == np.float32
         assert np.isfinite(maps).all()
         assert np.ptp(maps) > 0
 
 
-def check_constant_image(explain):
+def check_constant_image(explain, made=SLICES):
     """Finite where the image has no contrast, be it 0 or not."""
     for value in (0.0, 1.5):
-        maps = explain(explained(units=replace(units(), image=np.full_like(units().image, value))))
+        maps = explain(made.explained(units=replace(units(), image=np.full_like(units().image, value))))
         assert np.isfinite(maps).all()
 
 
-def check_alone(explain):
+def check_alone(explain, made=SLICES):
     """The map of a unit does not depend on the others that are explained with it, nor on their order."""
-    together = explain(explained())
+    together = explain(made.explained())
     atol = 1e-5 * np.abs(together).max()
     for index in range(len(together)):
-        np.testing.assert_allclose(explain(explained((index,)))[0], together[index], rtol=0, atol=atol)
-    np.testing.assert_allclose(explain(explained((4, 1, 2))), together[[4, 1, 2]], rtol=0, atol=atol)
+        np.testing.assert_allclose(explain(made.explained((index,)))[0], together[index], rtol=0, atol=atol)
+    np.testing.assert_allclose(explain(made.explained((4, 1, 2))), together[[4, 1, 2]], rtol=0, atol=atol)
 
 
-def check_repeats(explain):
+def check_repeats(explain, made=SLICES):
     """Bytes depend on the seed and on no global generator."""
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
-    first = explain(explained())
+    first = explain(made.explained())
     torch.manual_seed(2)
     np.random.seed(2)  # noqa: NPY002
-    np.testing.assert_array_equal(explain(explained()), first)
+    np.testing.assert_array_equal(explain(made.explained()), first)
 
 
-def check_untouched(explain):
+def check_untouched(explain, made=SLICES):
     """Networks, units and selection stay as they are, and no hook is left."""
-    task = explained()
+    task = made.explained()
     before = [state_of(model) for model in (task.network, task.untrained)]
     explain(task)
     for model, (tensors, facts) in zip((task.network, task.untrained), before, strict=True):
@@ -64,8 +86,6 @@ def check_untouched(explain):
 
 
 class Brightness(nn.Module):
-    """Its logit is the mean of the positive part of FLAIR, in the disguise of a ResNet."""
-
     def __init__(self):
         super().__init__()
         self.layer1 = nn.Conv2d(4, 1, 1, bias=False)
@@ -76,26 +96,24 @@ class Brightness(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(images)))).mean((2, 3))
 
 
-def check_direction(explain):
+def check_direction(explain, made=SLICES):
     """Larger means more evidence: a square that alone raises the logit stands out."""
-    with torch.no_grad():
-        model = Brightness()
     image = units().image * 0
     image[:, MODALITIES.index("flair"), 6:11, 10:17] = 3
     image[:, MODALITIES.index("t1"), 11:15, 10:17] = 3
-    maps = explain(explained(units=replace(units(), image=image), network=freeze(model, "cpu")))
+    maps = explain(made.explained(units=replace(units(), image=image), network=made.bright()))
     square = np.zeros(SHAPE, bool)
     square[6:11, 10:17] = True
     for one in maps[:, 0]:
         assert one[square].mean() > one[~square].mean()
 
 
-def check_network_counts(explain):
+def check_network_counts(explain, made=SLICES):
     """Another classifier gets another map, and its forwards are counted."""
-    task = explained()
+    task = made.explained()
     first = explain(task)
     assert task.forwards >= len(first)
-    assert not np.allclose(explain(explained(network=network(5))), first)
+    assert not np.allclose(explain(made.explained(network=made.network(5))), first)
 
 
 COMMON = [check_form, check_constant_image, check_alone, check_repeats, check_untouched]

@@ -1,4 +1,4 @@
-"""Every architecture of a classifier: one logit, weights from its seed alone, and CAMs at its four sizes."""
+"""Every architecture of a classifier: its logits, weights from its seed alone, and CAMs at its four sizes."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from tests.maps_factory import state_of
 
 from weakseg import catalogue
-from weakseg.config_classifiers import ResNet3DConfig, ResNetConfig
+from weakseg.config_classifiers import ResNet3DConfig, ResNetConfig, ResNetLSTMConfig
 from weakseg.config_studies import DenseNetConfig, EfficientNetConfig
 from weakseg.maps.cam import WEIGHTINGS, cams
 from weakseg.networks import BUILDERS, classifier_network, freeze
@@ -14,6 +14,7 @@ from weakseg.networks import BUILDERS, classifier_network, freeze
 PARAMS = {
     "resnet": {**ResNetConfig().model_dump(), "stem_stride": 2},
     "resnet3d": ResNet3DConfig().model_dump(),
+    "resnet_lstm": {**ResNetLSTMConfig().model_dump(), "stem_stride": 2, "window": {"slices": 3}},
     "densenet": DenseNetConfig().model_dump(),
     "efficientnet": EfficientNetConfig().model_dump(),
 }
@@ -41,7 +42,7 @@ def test_weights_depend_on_the_seed_alone(architecture):
     before = torch.get_rng_state()
     again = network(architecture)(images(architecture))
     assert torch.equal(before, torch.get_rng_state())
-    assert one.shape == (3, 1)
+    assert one.shape == (3, 2 if architecture == "resnet_lstm" else 1)
     assert torch.equal(one, again)
     assert not torch.equal(one, network(architecture, 1)(images(architecture)))
 

@@ -91,7 +91,10 @@ def test_closed_form(method, size):
 def test_cam_has_the_weights_of_the_head(logit, size):
     model, images = analytic.voxelwise(size, nn.ReLU()), torch.from_numpy(analytic.noise(size))
     expected = np.einsum("k,nk...->n...", model.HEAD[logit], model.layer(model.features(images)).numpy())
-    maps = cam.cams(model, images, {"cam": "layer", "gradcam": "layer", "hirescam": "layer"}, "cpu", logit)
+    layers = dict.fromkeys(("cam", "gradcam", "hirescam"), "layer")
+    # Beside them one of the other logit, which must not change them.
+    logits = dict.fromkeys(layers, logit) | {"layercam": 1 - logit}
+    maps = cam.cams(model, images, layers | {"layercam": "layer"}, "cpu", logits)
     np.testing.assert_allclose(maps["cam"][:, 0], expected, atol=1e-5)
     # There the gradient is the head's weight over the number of voxels, everywhere.
     np.testing.assert_allclose(maps["gradcam"][:, 0], np.maximum(expected, 0) / np.prod(size), atol=1e-7)

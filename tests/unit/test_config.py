@@ -54,6 +54,25 @@ from weakseg.workflow import read_config
             {"maps": {"methods": {"cam": {"layer": "layer3"}}}},
             "config: maps.methods.cam.layer: 'layer3' is not possible; did you mean layer4?",
         ),
+        (
+            {"views": {"sequence": {"slices": 4}}},
+            "config: views.sequence.slices: of 4 slices none is in the middle; take 3 or 5",
+        ),
+        (
+            {"views": {"sequence": {"slices": 0}}},
+            "config: views.sequence.slices: input should be greater than or equal",
+        ),
+        ({"views": {"sequence": {"distance_mm": 0}}}, "config: views.sequence.distance_mm: input should be greater"),
+        ({"views": {"sequence": {"K": 3}}}, "config: views.sequence.K: unknown key"),
+        ({"views": {"sequnce": {}}}, "config: views.sequnce: unknown key; did you mean sequence?"),
+        (
+            {"classifiers": {"resnet_lstm": {"hiden": 3}}},
+            "classifiers.resnet_lstm.hiden: unknown key; did you mean hidden?",
+        ),
+        (
+            {"maps": {"methods": {"gradcam": {"where": ["instance-sequnce"]}}}},
+            "'instance-sequnce' is not possible; did you mean instance-sequence?",
+        ),
         ({"data": {"brats": {"path": ""}}}, "config: data.brats.path: string should have at least 1 character"),
         ({"classifiers": {"resnet": {"training": {"learning_rate": float("inf")}}}}, "should be a finite number"),
     ],

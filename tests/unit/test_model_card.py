@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from weakseg.data.preprocess import to_grid
+from weakseg.networks import resnet_lstm
 from weakseg.report.models import card
 
 RECORD = {
@@ -99,6 +100,25 @@ def test_a_classifier_of_volumes_tells_of_grades():
     ):
         assert part in text, part
     assert "slice" not in text
+
+
+def test_a_classifier_of_sequences_tells_of_its_window_and_can_be_built():
+    lstm = {"hidden": 5, "layers": 1, "bidirectional": True, "window": {"slices": 3, "distance_mm": 4.5}}
+    text = card({**RECORD, "params": RECORD["params"] | lstm}, METRICS, DATA, phantom=True)
+    for part in (
+        "# Sequence classifier, phantom model",
+        "the middle one of 3 slices 4.5 mm apart shows a lesion (tumour)",
+        "N is a multiple of 3, a window after another; channels soft_tissue",
+        "(N, 2), at `[1::3, 0]` the logit of each window's middle slice",
+        "a bidirectional LSTM, layers 1, channels 5",
+        "500 slices, 400 of them for training",
+    ):
+        assert part in text, part
+    (building,) = (line for line in text.splitlines() if line.startswith("network = "))
+    names = {"resnet_lstm": resnet_lstm}
+    exec(building, names)
+    assert names["network"].lstm.hidden_size == 5
+    assert names["network"].length == 3
 
 
 def test_where_when_and_how_fast_it_was_made_is_not_in_the_card():

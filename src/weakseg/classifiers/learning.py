@@ -40,12 +40,48 @@ Score = Callable[[NDArray, pd.Series], float]
 """How good logits (N,) are for labels (N,); higher is better."""
 
 
+class TrainingBatches:
+    """The batches of an epoch: shuffled, augmented, and a function of (seed, epoch) alone."""
+
+    def __init__(self, images: Images, rows: pd.DataFrame, params: dict[str, Any]) -> None:
+        self.images, self.rows, self.params = images, rows, params
+        self.steps = -(-len(rows) // params["training"]["batch_size"])
+
+    def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        draws = rng(self.params["seed"], "augmentation", str(epoch))
+        order = rng(self.params["seed"], "order", str(epoch)).permutation(len(self.rows))
+        for rows in self.batches(order):
+            inputs = torch.from_numpy(self.images.batch(rows))
+            if self.params["training"]["augmentation"]:
+                inputs = self.images.augment(inputs, draws)
+            yield inputs, torch.from_numpy(rows["label"].to_numpy(np.float32))
+
+    def batches(self, order: NDArray) -> Iterator[pd.DataFrame]:
+        """The units of each batch, given all (N,) in the order of an epoch."""
+        # Of about equal size: a last one of a single unit could not be batch-normalised.
+        for chosen in np.array_split(order, self.steps):
+            yield self.rows.iloc[chosen]
+
+
+def predict(network: nn.Module, images: Images, rows: pd.DataFrame, device: str) -> NDArray:
+    """Logits (N,) of the rows' units."""
+    logits = [
+        network(torch.from_numpy(images.batch(rows.iloc[start : start + images.together])).to(device))[:, 0]
+        .float()
+        .cpu()
+        for start in range(0, len(rows), images.together)
+    ]
+    return torch.cat(logits).numpy()
+
+
 def run(
     context: Context,
     units: pd.DataFrame,
     images: Images,
     plain: Callable[[pd.DataFrame], pd.DataFrame],
     score: Score = auc,
+    batches: Callable[..., TrainingBatches] = TrainingBatches,
+    predict: Callable[..., NDArray] = predict,
 ) -> None:
     """Train on the fold's training labels, choose the epoch and the threshold on its validation labels.
 
@@ -58,11 +94,12 @@ def run(
         images: what the network is shown of a unit.
         plain: what can be said of units without learning: a column per statistic, a row per unit.
         score: by which the epoch is chosen.
+        batches, predict: how units are shown, if not one by one: as :class:`TrainingBatches` and :func:`predict`.
 
     Raises:
         WeaksegError: the fold's training or validation units are all of one class.
     """
-    network = fit(context, units, images, score)
+    network = fit(context, units, images, score, batches, predict)
     evaluated = units[units["role"] != "train"].copy()
     with torch.inference_mode():
         evaluated["logit"] = predict(network, images, evaluated, context.device)
@@ -72,7 +109,14 @@ def run(
     write_json(context.out / "metrics.json", _metrics(evaluated, plain))
 
 
-def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = auc) -> nn.Module:
+def fit(
+    context: Context,
+    units: pd.DataFrame,
+    images: Images,
+    score: Score = auc,
+    batches: Callable[..., TrainingBatches] = TrainingBatches,
+    predict: Callable[..., NDArray] = predict,
+) -> nn.Module:
     """Train a network on the labelled training units, choose its epoch on the validation units, and freeze it.
 
     Writes ``history.csv`` and counts the labels used.
@@ -83,6 +127,7 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
         units: as in :func:`run`.
         images: what the network is shown of a unit.
         score: of the validation units, by which the epoch is chosen.
+        batches, predict: as in :func:`run`.
 
     Raises:
         WeaksegError: the fold's training or validation units are all of one class.
@@ -91,19 +136,26 @@ def fit(context: Context, units: pd.DataFrame, images: Images, score: Score = au
     reproducible(context.threads, context.device)
     train_rows, val_rows = labelled(units, "train"), labelled(units, "val")
     network = classifier_network(images.channels(train_rows), params, params["seed"]).to(context.device)
-    batches = TrainingBatches(images, train_rows, params)
+    training = batches(images, train_rows, params)
 
     def validation_score(model: nn.Module) -> float:
         return score(predict(model, images, val_rows, context.device), val_rows["label"])
 
     balance = torch.tensor((train_rows["label"] != LESION).sum() / (train_rows["label"] == LESION).sum())
-    loss = nn.BCEWithLogitsLoss(pos_weight=balance.float().to(context.device))
+    entropy = nn.BCEWithLogitsLoss(pos_weight=balance.float().to(context.device))
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        """Of all logits (N, L) of the units that have a label."""
+        known = labels != UNLABELLED
+        value: Tensor = entropy(logits[known], labels[known, None].expand(-1, logits.shape[1]))
+        return value
+
     history = train(
         network,
-        batches,
-        lambda logits, labels: loss(logits[:, 0], labels),
+        training,
+        loss,
         validation_score,
-        schedule_of(params["training"], batches.steps),
+        schedule_of(params["training"], training.steps),
         context.state,
         context.device,
     )
@@ -134,37 +186,6 @@ def labelled(units: pd.DataFrame, role: str) -> pd.DataFrame:
     if rows["label"].nunique() < 2:
         raise WeaksegError(f"classifier: the {role} labels of this fold are not of two classes; add cases or folds")
     return rows
-
-
-class TrainingBatches:
-    """The batches of an epoch: shuffled, augmented, and a function of (seed, epoch) alone."""
-
-    def __init__(self, images: Images, rows: pd.DataFrame, params: dict[str, Any]) -> None:
-        self.images, self.rows, self.params = images, rows, params
-        self.size = params["training"]["batch_size"]
-        self.steps = -(-len(rows) // self.size)
-
-    def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        draws = rng(self.params["seed"], "augmentation", str(epoch))
-        order = rng(self.params["seed"], "order", str(epoch)).permutation(len(self.rows))
-        # Batches of about equal size: a last one of a single unit could not be batch-normalised.
-        for chosen in np.array_split(order, self.steps):
-            rows = self.rows.iloc[chosen]
-            inputs = torch.from_numpy(self.images.batch(rows))
-            if self.params["training"]["augmentation"]:
-                inputs = self.images.augment(inputs, draws)
-            yield inputs, torch.from_numpy(rows["label"].to_numpy(np.float32))
-
-
-def predict(network: nn.Module, images: Images, rows: pd.DataFrame, device: str) -> NDArray:
-    """Logits (N,) of the rows' units."""
-    logits = [
-        network(torch.from_numpy(images.batch(rows.iloc[start : start + images.together])).to(device))[:, 0]
-        .float()
-        .cpu()
-        for start in range(0, len(rows), images.together)
-    ]
-    return torch.cat(logits).numpy()
 
 
 def _metrics(evaluated: pd.DataFrame, plain: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Views of a case: what a classifier sees as one unit. They are cut in memory and have no truth field.
 
-In the slice view a unit is an axial slice. In the volume view a case is one unit: the box around its foreground.
+In the slice view a unit is an axial slice. In the sequence view it is one too, and knows the slices beside it. In the
+volume view a case is one unit: the box around its foreground.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from weakseg.data.grid import image_file, read_foreground
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one case, N axial slices; :class:`Volume` is the other view.
+    """The units of one case, N axial slices; :class:`Windowed` and :class:`Volume` are the other views.
 
     Attributes:
         image: (N, C, *spatial) float32, z-scored, 0 outside the foreground.
@@ -50,6 +51,17 @@ class Units:
         """Index along X, Y and Z of the units' voxels on the case's grid; together they broadcast to (N, *spatial)."""
         _, width, height = self.foreground.shape
         return np.arange(width)[:, None], np.arange(height), self.positions[:, None, None]
+
+
+@dataclass(frozen=True)
+class Windowed(Units):
+    """Axial slices, each the middle of a window of K.
+
+    Attributes:
+        windows: (N, K) indices of units: :func:`windows_of`.
+    """
+
+    windows: NDArray
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,36 @@ def slice_units(preprocessed: Path, case: str, min_foreground_mm2: float) -> Uni
     return Units(image, np.moveaxis(foreground[..., positions], 2, 0), positions, case, affine, foreground.shape)
 
 
+def windows_of(positions: NDArray, spacing: float, slices: int, distance_mm: float | None) -> NDArray:
+    """The window of each slice unit.
+
+    Args:
+        positions: (N,) of the units along Z, ascending.
+        spacing: mm from one position to the next.
+        slices: K, odd.
+        distance_mm: from a slice of the window to the next, rounded to whole positions, at least one; None: one.
+
+    Returns:
+        (N, K) indices of units, in the order of Z, the slice itself in the middle. Instead of a slice that is no unit,
+        beyond the first or last one or without enough foreground, the nearest unit; of two the one on this side.
+    """
+    step = 1 if distance_mm is None else max(1, round(distance_mm / spacing))
+    wanted = positions[:, None] + step * np.arange(-(slices // 2), slices // 2 + 1)
+    missed = np.abs(positions - wanted[..., None])
+    # Less than one position whatever the units, so that it decides between equals alone.
+    away = np.abs(positions - positions[:, None, None]) / (1 + np.ptp(positions))
+    return (missed + away).argmin(axis=2)
+
+
+def sequence_units(
+    preprocessed: Path, case: str, min_foreground_mm2: float, slices: int, distance_mm: float | None
+) -> Windowed:
+    """The slice units of a case with their windows."""
+    units = slice_units(preprocessed, case, min_foreground_mm2)
+    windows = windows_of(units.positions, nifti.spacing_of(units.affine)[2], slices, distance_mm)
+    return Windowed(**vars(units), windows=windows)
+
+
 def foreground_box(
     foreground: NDArray, affine: NDArray, least_mm: tuple[float, float, float]
 ) -> tuple[slice, slice, slice]:
@@ -127,9 +169,11 @@ def read_units(preprocessed: Path, case: str, view: dict[str, Any]) -> Units:
     Args:
         preprocessed: result of the stage ``preprocess``.
         case: case name.
-        view: parameters with ``view``, ``slice`` or ``volume``, and what that view needs: ``min_foreground_mm2`` or
-            ``least_mm``.
+        view: parameters with ``view``, ``slice``, ``sequence`` or ``volume``, and what that view needs:
+            ``min_foreground_mm2``, for sequences also ``window`` with ``slices`` and ``distance_mm``, or ``least_mm``.
     """
+    if view["view"] == "sequence":
+        return sequence_units(preprocessed, case, view["min_foreground_mm2"], **view["window"])
     if view["view"] == "volume":
         return volume_units(preprocessed, case, view["least_mm"])
     return slice_units(preprocessed, case, view["min_foreground_mm2"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
-from weakseg.data.views import Units, slice_units
+from weakseg.data.views import Units, read_units
 from weakseg.evaluation.faithfulness import (
     CASCADE,
     baseline,
@@ -31,7 +32,7 @@ from weakseg.evaluation.faithfulness import (
 from weakseg.evaluation.protocol import normalise
 from weakseg.evaluation.values import Value, rows_of, write_values
 from weakseg.execution import Context, read_record
-from weakseg.maps.base import Explained, Gate, Maps, Methods, explain_of, read_networks, supervoxels_of
+from weakseg.maps.base import Explained, Gate, Maps, Methods, explain_of, in_context, read_networks, supervoxels_of
 from weakseg.networks import reproducible
 from weakseg.randomness import rng
 
@@ -74,7 +75,7 @@ def run(context: Context) -> None:
     left = params["randomised_cases"]
     # In an order that all seeds share, so that their weights are randomised for the same cases where the gates agree.
     for case in rng(params["data_seed"], "faithfulness").permutation(tested):
-        units = slice_units(context.folder("preprocess"), case, params["min_foreground_mm2"])
+        units = read_units(context.folder("preprocess"), case, params)
         passing = gate.passing(units) if gate else np.arange(len(units.positions))
         if not len(passing):
             continue
@@ -113,15 +114,25 @@ def _deletion_insertion(
     x, y, _ = nifti.spacing_of(drawn.units.affine)
     sigma = (params["blur_mm"] / x, params["blur_mm"] / y)
 
-    def counted(images: Tensor) -> Tensor:
+    explained = _explained(context, network, network, drawn)
+    networks = in_context(network, explained)
+    context.count("forwards", explained.forwards)
+
+    def counted(network: nn.Module, images: Tensor) -> Tensor:
         context.count("forwards", len(images))
         logits: Tensor = network(images)
         return logits
 
     for name in params["baselines"]:
         blank = baseline(name, drawn.image, drawn.foreground, sigma, rng(params["seed"], f"baseline-{name}", case))
-        stacked = np.stack(list(tops.values()), axis=1)
-        areas = deletion_insertion(counted, drawn.image, blank, drawn.foreground, stacked, context.device)
+        image, foreground, stacked = drawn.image, drawn.foreground, np.stack(list(tops.values()), axis=1)
+        parts = [
+            deletion_insertion(
+                partial(counted, of_units), image[rows], blank[rows], foreground[rows], stacked[rows], context.device
+            )
+            for rows, of_units in networks
+        ]
+        areas = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
         for metric, of_units in zip(("deletion", "insertion"), areas, strict=True):
             for method, value in zip(tops, of_units.mean(axis=0) / scale, strict=True):
                 yield metric, name, method, float(value)
@@ -163,17 +174,20 @@ def _randomisation(
 
 
 def _explain(context: Context, network: nn.Module, untrained: nn.Module, methods: Methods, drawn: Drawn) -> Maps:
-    channels = context.record("preprocess")["params"]["channels"]
-    explained = Explained(
+    explained = _explained(context, network, untrained, drawn)
+    maps = explain_of(methods)(explained, methods)
+    context.count("forwards", explained.forwards)
+    return maps
+
+
+def _explained(context: Context, network: nn.Module, untrained: nn.Module, drawn: Drawn) -> Explained:
+    return Explained(
         drawn.units,
         drawn.selected,
         network,
         untrained,
-        channels,
+        context.record("preprocess")["params"]["channels"],
         context.params["seed"],
         context.device,
         supervoxels=supervoxels_of(context, drawn.units),
     )
-    maps = explain_of(methods)(explained, methods)
-    context.count("forwards", explained.forwards)
-    return maps

@@ -43,8 +43,14 @@ METRICS: dict[str, Metric] = {
     "repeated_dice": Metric("repeatability: Dice of label-free masks", "higher", "0 to 1", "1 if both masks are empty"),
 }
 
-CASCADE: dict[str, tuple[str, ...]] = {"logit": ("fc.",), "layer4": ("layer4.", "fc."), "all": ("",)}
-"""Levels of the weight randomisation, from the top down: prefixes of the weights that are randomised."""
+_LOGIT = ("fc.", "head.", "linear.")
+CASCADE: dict[str, tuple[str, ...]] = {
+    "logit": _LOGIT,
+    "layer4": ("layer4.", "resnet.layer4.", "lstm.", *_LOGIT),
+    "all": ("",),
+}
+"""Levels of the weight randomisation, from the top down: prefixes of the weights that are randomised, of a ResNet or
+ResNet-LSTM."""
 
 
 def baseline(

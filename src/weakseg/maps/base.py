@@ -4,31 +4,36 @@ A family is a module of this package with one function, ``explain``. It is given
 one case, its slices or its whole volume, and returns a raw relevance map per unit: larger means more evidence for the
 explained class, in units that need no scale. Masks are out of its reach.
 
-In the slice view the explained class is "lesion". In the volume view it is the predicted grade: where the classifier
-calls a case LGG, it is given with its logit negated.
+In the slice and sequence views the explained class is "lesion". In a sequence the logit of a slice is explained by what
+is in that slice, with its neighbours as they are: so a family sees a network of single slices, one for each slice, and
+its maps have the form of slice maps. In the volume view it is the predicted grade: where the classifier calls a case
+LGG, it is given with its logit negated.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from weakseg import catalogue, nifti
 from weakseg.data.index import read_cases
-from weakseg.data.views import Units, read_units
+from weakseg.data.views import Units, Windowed, read_units
 from weakseg.execution import Context
 from weakseg.networks import classifier_network, freeze, load_weights, negated, reproducible
 from weakseg.randomness import seed_of
+from weakseg.sequences import InContext, ResNetLSTM, window_features
 from weakseg.supervoxels import read_supervoxels
 
 Methods = dict[str, dict[str, Any]]
@@ -130,10 +135,49 @@ def write_maps(context: Context, explain_units: Callable[[Units, NDArray], Maps]
 
 
 def explain_of(methods: Methods) -> Explain:
-    """The function that explains some methods of one family."""
+    """The function that explains some methods of one family, in any view."""
     (family,) = {catalogue.METHODS[name].family for name in methods}
     explain: Explain = import_module(f"weakseg.maps.{family}").explain
-    return explain
+    # What was fitted is asked instead of the classifier, and knows no neighbours.
+    fits = any(catalogue.METHODS[name].fits for name in methods)
+    return explain if fits else partial(explain_in_context, explain)
+
+
+def explain_in_context(explain: Explain, explained: Explained, methods: Methods) -> Maps:
+    """Maps of a case's selected units: of all at once, but slices of a sequence one by one, each in its window.
+
+    The features of the slices in these windows are computed once, and not for methods that ask no network.
+    """
+    if not isinstance(explained.units, Windowed):
+        return explain(explained, methods)
+    asking = {name: params for name, params in methods.items() if catalogue.METHODS[name].asks_network}
+    others = {name: params for name, params in methods.items() if name not in asking}
+    maps = explain(explained, others) if others else {}
+    # One null asks the other network, and no other method does.
+    asked = {"untrained" if name == "untrained" else "network" for name in asking}
+    networks = {role: in_context(getattr(explained, role), explained) for role in asked}
+    parts = []
+    for place in range(len(explained.selected) if asking else 0):
+        here: dict[str, Any] = {role: of_places[place][1] for role, of_places in networks.items()}
+        one = replace(explained, selected=explained.selected[[place]], forwards=0, **here)
+        parts.append(explain(one, asking))
+        explained.forwards += one.forwards
+    return maps | {name: np.concatenate([part[name] for part in parts]) for name in asking}
+
+
+def in_context(network: nn.Module, explained: Explained) -> list[tuple[NDArray, nn.Module]]:
+    """The networks of a case's selected units (N, C, *spatial): one for all, but for the slices of a sequence one each.
+
+    Each comes with the places of its units among those selected. Forwards are counted.
+    """
+    units, selected = explained.units, explained.selected
+    if not (isinstance(network, ResNetLSTM) and isinstance(units, Windowed)):
+        return [(np.arange(len(selected)), network)]
+    windows = units.windows[selected]
+    features = window_features(network, units.image, windows, explained.device)
+    explained.forwards += len(np.unique(windows))
+    own = torch.from_numpy(windows == selected[:, None]).to(explained.device)
+    return [(np.array([place]), InContext(network, features[place], own[place])) for place in range(len(selected))]
 
 
 def read_networks(context: Context) -> tuple[nn.Module, nn.Module]:

@@ -100,41 +100,54 @@ def explain(explained: Explained, methods: Methods) -> Maps:
     images = explained.units.image[explained.selected]
     explained.forwards += len(images)
     layers = {name: params["layer"] for name, params in methods.items()}
-    return cams(explained.network, torch.from_numpy(images), layers, explained.device)
+    # All the first one, but CAM where another is that of the linear head.
+    logits = {name: params.get("logit", 0) for name, params in methods.items()}
+    return cams(explained.network, torch.from_numpy(images), layers, explained.device, logits)
 
 
 def cams(
-    network: nn.Module, images: Tensor, layers: Mapping[str, str | Sequence[str]], device: str, logit: int = 0
+    network: nn.Module,
+    images: Tensor,
+    layers: Mapping[str, str | Sequence[str]],
+    device: str,
+    logits: Mapping[str, int] | None = None,
 ) -> Maps:
-    """Maps of one logit of a network.
+    """Maps of the logits of a network.
 
     Args:
         network: frozen; its submodules are named by ``layers``.
         images: (N, C, *spatial).
         layers: the layer that each method explains, by method name; maps of several layers are fused.
         device: where the network is.
-        logit: which of the network's logits.
+        logits: which of the network's logits each method explains, by method name; None: the first.
 
     Returns:
         By method, (N, 1, *spatial) float32.
     """
-    parts = [_cams(network, batch.to(device), layers, logit) for batch in images.split(BATCH)]
+    chosen = logits or dict.fromkeys(layers, 0)
+    parts = [_cams(network, batch.to(device), layers, chosen) for batch in images.split(BATCH)]
     return {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in layers}
 
 
 def _cams(
-    network: nn.Module, images: Tensor, layers: Mapping[str, str | Sequence[str]], logit: int
+    network: nn.Module, images: Tensor, layers: Mapping[str, str | Sequence[str]], logits: Mapping[str, int]
 ) -> dict[str, Tensor]:
     listed = {method: [chosen] if isinstance(chosen, str) else list(chosen) for method, chosen in layers.items()}
     names = sorted({name for of_method in listed.values() for name in of_method})
     with torch.enable_grad(), _activations(network, names) as kept:
         # The weights are frozen, so the graph hangs on the image.
-        logits = network(images.detach().requires_grad_())
-        gradients = torch.autograd.grad(logits[:, logit].sum(), [kept[name] for name in names])
-    by_layer = {name: (kept[name].detach(), gradient) for name, gradient in zip(names, gradients, strict=True)}
+        outputs = network(images.detach().requires_grad_())
+        activations = [kept[name] for name in names]
+        gradients = {
+            logit: dict(
+                zip(names, torch.autograd.grad(outputs[:, logit].sum(), activations, retain_graph=True), strict=True)
+            )
+            for logit in set(logits.values())
+        }
     maps: dict[str, Tensor] = {}
     for method, of_method in listed.items():
-        coarse = [WEIGHTINGS[method](*by_layer[name]).float() for name in of_method]
+        of_logit = gradients[logits[method]]
+        coarse = [WEIGHTINGS[method](kept[name].detach(), of_logit[name]).float() for name in of_method]
         maps[method] = _resized(coarse[0], images.shape[2:]) if len(coarse) == 1 else fuse(coarse, images.shape[2:])
     return maps
 

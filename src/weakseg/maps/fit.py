@@ -24,12 +24,13 @@ from weakseg import catalogue, nifti
 from weakseg.data.anatomy import organ_file
 from weakseg.data.grid import resample
 from weakseg.data.index import read_cases
-from weakseg.data.views import Units, read_units
+from weakseg.data.views import Units, Windowed, read_units
 from weakseg.errors import WeaksegError
 from weakseg.execution import Context, write_json
 from weakseg.maps.base import Explained, Methods, read_networks, supervoxels_of
 from weakseg.maps.judge import BATCH, Judge, read_judge
 from weakseg.networks import reproducible, save_weights
+from weakseg.sequences import ResNetLSTM, alone, middle_logits
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Examples:
         train, val: cases with units that show what is explained.
         every: all cases of these two roles, by role.
         open: reads a case; ``selected`` are those units.
-        network: the frozen classifier, one logit.
+        network: the frozen classifier; one of sequences as one of single slices, each its own neighbour.
         scale: standard deviation of its logits over all validation units.
         threshold: units whose logit is below it explain the other class; None where all explain the same one.
         seed: repetition.
@@ -100,7 +101,7 @@ def run(context: Context) -> None:
     trained, untrained = read_networks(context)
     channels = context.record("preprocess")["params"]["channels"]
     threshold = json.loads((context.folder("classifier") / "metrics.json").read_text())["threshold"]
-    slices = params["view"] == "slice"
+    slices = params["view"] != "volume"
     selected: dict[str, NDArray] = {}
 
     def open_case(case: str) -> Explained:
@@ -134,13 +135,13 @@ def run(context: Context) -> None:
             **shown,
             every={role: roles[role] for role in shown},
             open=open_case,
-            network=trained,
+            network=alone(trained),
             scale=scale,
             threshold=None if slices else threshold,
             seed=params["seed"],
             state=context.state,
             device=context.device,
-            judges={"classifier": Judge(trained, threshold), **judges},
+            judges={"classifier": Judge(alone(trained), threshold), **judges},
             organ=partial(_organ_of, context) if "anatomy" in context.upstream else None,
         ),
         params["methods"],
@@ -158,7 +159,9 @@ def _organ_of(context: Context, units: Units) -> NDArray:
 
 
 def _logits(explained: Explained) -> NDArray:
-    """Logits (N,) of all units of a case."""
+    """Logits (N,) of all units of a case, in a sequence each beside its neighbours."""
+    if isinstance(explained.units, Windowed) and isinstance(explained.network, ResNetLSTM):
+        return middle_logits(explained.network, explained.units.image, explained.units.windows, explained.device)
     images = torch.from_numpy(explained.units.image)
     with torch.inference_mode():
         parts = [explained.network(batch.to(explained.device))[:, 0].float().cpu() for batch in images.split(BATCH)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from weakseg.execution import Context
 from weakseg.networks import classifier_network, freeze, load_weights
+from weakseg.sequences import alone
 
 BATCH = 64
 """Images per forward without gradients; results do not depend on it."""
@@ -29,13 +30,16 @@ class Judge:
 
 
 def read_judge(context: Context, role: str) -> Judge:
-    """The classifier that a stage reads as a role, with the network that its record describes."""
+    """The classifier that a stage reads as a role, with the network that its record describes.
+
+    It is shown slices without neighbours, also one that learnt beside them.
+    """
     channels = len(context.record("preprocess")["params"]["channels"])
     params = context.record(role)["params"]
     network = classifier_network(channels, params, params["seed"])
     load_weights(context.folder(role) / "weights.safetensors", network)
     threshold = json.loads((context.folder(role) / "metrics.json").read_text())["threshold"]
-    return Judge(freeze(network, context.device), threshold)
+    return Judge(alone(freeze(network, context.device)), threshold)
 
 
 def margins_of(judge: Judge, images: Tensor, device: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weakseg.data.index import read_cases
@@ -59,8 +59,8 @@ class Kind:
     spatial_dims: int
 
 
-def kind_of(data: dict[str, dict[str, Any]]) -> Kind:
-    """Slices where there are slice labels, volumes where there are grades alone."""
+def kind_of(data: dict[str, dict[str, Any]], params: dict[str, Any]) -> Kind:
+    """Volumes where there are grades alone, else slices; sequences of them where the network has a window."""
     if "labels" not in data:
         return Kind(
             title="Volume classifier",
@@ -77,7 +77,7 @@ def kind_of(data: dict[str, dict[str, Any]]) -> Kind:
         )
     region = data["labels"]["region"].replace("_", " ")
     least = f"{data['labels']['min_lesion_mm2']:g} mm²"
-    return Kind(
+    slices = Kind(
         title="Slice classifier",
         sentence=f"A 2D ResNet that says whether an axial slice shows a lesion ({region}). It learnt from slice labels",
         unit="slice",
@@ -90,6 +90,17 @@ def kind_of(data: dict[str, dict[str, Any]]) -> Kind:
         chosen_by="AUC",
         spatial_dims=2,
     )
+    if "window" not in params:
+        return slices
+    length, apart = params["window"]["slices"], params["window"]["distance_mm"]
+    beside = f"{length} adjacent slices" if apart is None else f"{length} slices {apart:g} mm apart"
+    return replace(
+        slices,
+        title="Sequence classifier",
+        sentence=f"A ResNet-LSTM that says whether the middle one of {beside} shows a lesion ({region}). "
+        "It learnt from slice labels",
+        axes=f"{slices.axes}; N is a multiple of {length}, a window after another",
+    )
 
 
 def card(record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[str, Any]], phantom: bool) -> str:
@@ -101,9 +112,8 @@ def card(record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[s
         data: parameters of its ``index`` and ``preprocess``, and of ``labels`` if it learnt from slices.
         phantom: it learnt from made-up images only.
     """
-    params, dataset, kind = record["params"], data["index"]["dataset"], kind_of(data)
+    params, dataset, kind = record["params"], data["index"]["dataset"], kind_of(data, record["params"])
     images = "made-up images (a phantom)" if phantom else "real images"
-    network = {name: params[name] for name in ("blocks", "width", "stem_stride")}
     channels, counts = data["preprocess"]["channels"], record["counts"]
     return f"""---
 license: {"apache-2.0" if phantom else "other"}
@@ -126,10 +136,10 @@ alone; weakseg turns it into segmentations by explaining it. {_origin(dataset, p
 | data set | `{dataset}`, {images} |
 | input | (N, {len(channels)}, {kind.axes}; channels {", ".join(channels)} |
 | preprocessing | {_preprocessing(data["preprocess"])} |
-| output | (N, 1), logit of {kind.output} |
+| output | {_output(params)} of {kind.output} |
 | label | {kind.label} |
 | architecture | MONAI `ResNet`, basic blocks {params["blocks"]}, width {params["width"]}, \
-stem stride {params["stem_stride"]} |
+stem stride {params["stem_stride"]}{_lstm(params)} |
 | training | {_training(params["training"], kind)} |
 | labels used | {counts["labels_used"]} {kind.unit}s, {counts["training_units"]} of them for training |
 | seed, fold | {params["seed"]}, {params["fold"]} |
@@ -148,9 +158,7 @@ plain statistics ({kind.plain}) reaches without learning.
 ```python
 from pathlib import Path
 
-from weakseg.networks import freeze, load_weights, resnet
-
-network = resnet(channels={len(channels)}, params={json.dumps(network)}, seed=0, spatial_dims={kind.spatial_dims})
+{_building(len(channels), params, kind)}
 load_weights(Path("weights.safetensors"), network)
 freeze(network, "cpu")
 ```
@@ -159,6 +167,35 @@ freeze(network, "cpu")
 
 For research on methods; **not for clinical use**. {_limits(phantom)}
 """
+
+
+def _building(channels: int, params: dict[str, Any], kind: Kind) -> str:
+    """Python that makes the network, without its weights."""
+    network = {name: params[name] for name in ("blocks", "width", "stem_stride")}
+    if "window" in params:
+        network |= {name: params[name] for name in ("hidden", "layers", "bidirectional", "window")}
+        arguments = f"{channels}, {network!r}, seed=0"
+        return f"from weakseg.networks import freeze, load_weights, resnet_lstm\n\nnetwork = resnet_lstm({arguments})"
+    arguments = f"channels={channels}, params={json.dumps(network)}, seed=0, spatial_dims={kind.spatial_dims}"
+    return f"from weakseg.networks import freeze, load_weights, resnet\n\nnetwork = resnet({arguments})"
+
+
+def _output(params: dict[str, Any]) -> str:
+    """The shape of the output, and where in it the logit stands."""
+    if "window" not in params:
+        return "(N, 1), logit"
+    length = params["window"]["slices"]
+    return (
+        f"(N, 2), at `[{length // 2}::{length}, 0]` the logit of each window's middle slice, in column 1 that "
+        "of the ResNet alone,"
+    )
+
+
+def _lstm(params: dict[str, Any]) -> str:
+    if "window" not in params:
+        return ""
+    directions = "bidirectional" if params["bidirectional"] else "forward"
+    return f"; beside its head a {directions} LSTM, layers {params['layers']}, channels {params['hidden']}"
 
 
 def _origin(dataset: str, phantom: bool) -> str:

@@ -58,7 +58,8 @@ def title_of_panel(dataset: str, source: str, view: str, gate: str) -> str:
     title = title_of_data(dataset, source)
     if view == "volume":
         return f"{title}\nvolumes"
-    return title if gate == "classifier" else f"{title}\nno gate"
+    words = [*(["sequences"] if view == "sequence" else []), *(["no gate"] if gate == "none" else [])]
+    return f"{title}\n{', '.join(words)}" if words else title
 
 
 def save(figure: Figure, path: Path) -> None:
