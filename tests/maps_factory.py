@@ -117,6 +117,7 @@ def fitted(module, task, methods):
 
     The classifier is its own judge, and calls the upper half of the units lesion.
     """
+    learning = {catalogue.METHODS[name].fitted_as or name: params for name, params in methods.items()}
     whole = replace(task, selected=np.arange(len(task.units.positions)), forwards=0)
     network = alone(task.network)
     with torch.no_grad():
@@ -136,7 +137,7 @@ def fitted(module, task, methods):
             device="cpu",
             judges=dict.fromkeys(("classifier", "selector"), judge),
         )
-        return module.fit(examples, methods).network.state_dict()
+        return module.fit(examples, learning).network.state_dict()
 
 
 def state_of(model):

@@ -75,8 +75,8 @@ STAGES: dict[str, Stage] = {
     "sequence_classifier": Stage(1, "weakseg.classifiers.resnet_lstm:run"),
     "volume_classifier": Stage(7, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(8, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(18, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(9, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(19, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(10, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     "refinement": Stage(
@@ -84,22 +84,22 @@ STAGES: dict[str, Stage] = {
     ),
     "scores": Stage(13, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(14, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(15, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(3, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    "counterfactuals": Stage(4, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(9, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
     "figures": Stage(15, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(19, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(20, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(6, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(7, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(9, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
@@ -125,6 +125,7 @@ class Method:
         needs_supervoxels: it is given the supervoxels of what it explains.
         fits: it learns from the fold's training cases first, in the stage ``map_fit``.
         judged: another classifier, the selector, chooses between the checkpoints of what it learns.
+        fitted_as: the method whose network it reads, in another way; it learns none, and runs where that runs.
         views: those that it can explain.
         published_cut: where its paper cuts its maps, as they are stored, by
             :func:`weakseg.evaluation.published.cut_change`; None for methods without a cut of their own.
@@ -140,6 +141,7 @@ class Method:
     needs_supervoxels: bool = False
     fits: bool = False
     judged: bool = False
+    fitted_as: str | None = None
     views: tuple[str, ...] = ("slice", "sequence", "volume")
     published_cut: float | None = None
 
@@ -196,6 +198,17 @@ METHODS: dict[str, Method] = {
             judged=True,
             views=("slice", "sequence"),
             published_cut=0.25,
+        ),
+        Method(
+            "coin_signed",
+            "counterfactual",
+            "COIN, signed",
+            "Shvetsov et al. 2024, arXiv 2404.12832",
+            "in the manner of",
+            fits=True,
+            judged=True,
+            fitted_as="coin",
+            views=("slice", "sequence"),
         ),
         Method(
             "singla",

@@ -261,4 +261,8 @@ class MethodsConfig(Section):
     optimal_perturbation: OptimalConfig | None = Field(OptimalConfig(where=_ON_GLIOMAS, seeds=1), description=_OUT)
     # Squared steps between neighbours are 16 times as large where pixels are 4 times as wide as at 256 x 256.
     coin: CoinConfig | None = Field(CoinConfig(seeds=1, variation=0.003), description=_OUT)
+    coin_signed: MethodConfig | None = Field(
+        MethodConfig(),
+        description="`coin` where it runs, read in the channel and direction of the null `intensity` alone; " + _OUT,
+    )
     singla: SinglaConfig | None = Field(SinglaConfig(seeds=1), description=_OUT)

@@ -208,6 +208,12 @@ def families_of(
         "untrained": config.maps.nulls.untrained.model_dump(),
         "mean_mask": {},
     }
+    for method in list(parameters):
+        source = catalogue.METHODS[method].fitted_as
+        if source in parameters:
+            parameters[method] = parameters[source] | dataset.intensity.model_dump(include={"channel", "sign"})
+        elif source:
+            del parameters[method]
     families: dict[str, dict[str, Any]] = {}
     linear_logit = catalogue.ARCHITECTURES[view.network["architecture"]].linear_logit
     if "cam" in parameters and linear_logit:
@@ -249,6 +255,7 @@ def plan_maps(
     if any(catalogue.METHODS[method].fits for method in methods):
         # What is learnt is the same behind any gate, whatever is explained.
         learning = {key: value for key, value in params.items() if key not in ("gate", "roles")}
+        learning["methods"] = {name: of for name, of in methods.items() if not catalogue.METHODS[name].fitted_as}
         label = f"{name}-{view.name}-{family}{repetition}-f{fold}"
         more = _plan_teachers(plan, name, data, methods, view, seed, fold)
         upstream["fitted"] = plan.add("map_fit", label, learning, **upstream, **more)

@@ -70,7 +70,11 @@ def learnt_by(family):
     """Weights that a family might have learnt."""
     if family == "optimal":
         return optimal.FieldNetwork(4, DEFAULTS["optimal_perturbation"]["width"], 0, 2)
-    names = [name for name in DEFAULTS if catalogue.METHODS[name].family == family]
+    names = [
+        name
+        for name, method in catalogue.METHODS.items()
+        if method.family == family and name in DEFAULTS and not method.fitted_as
+    ]
     generators = {name: Generator(4, DEFAULTS[name]["width"], variant_of(DEFAULTS[name]), 0) for name in names}
     for generator in generators.values():
         torch.nn.init.ones_(generator.decoder.last.weight)

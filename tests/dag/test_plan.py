@@ -474,6 +474,17 @@ def test_counterfactuals_of_slices_are_chosen_by_another_classifier():
     assert not any("densenet" in str(path) for path in planned.published)
 
 
+def test_another_reading_of_counterfactuals_learns_nothing_and_runs_where_they_run():
+    signed = {"methods": FEW | {"coin": {"where": ["kits-slice"], "seeds": 1}, "coin_signed": {}}}
+    planned = plan.build(config_text.load({"maps": signed}))
+    (fit,) = planned.of_stage("map_fit")
+    assert set(fit.params["methods"]) == {"coin"}
+    (run,) = (run for run in planned.of_stage("maps") if "coin_signed" in run.params["methods"])
+    assert run.upstream["fitted"] == [fit.key]
+    coin, reading = run.params["methods"]["coin"], run.params["methods"]["coin_signed"]
+    assert reading == coin | {"channel": "soft_tissue", "sign": -1}
+
+
 def test_judges_of_counterfactual_images_are_asked_with_masks_for_scores_alone():
     brats = {"data": {"instance": None, "kits": None}, "maps": {"methods": FEW | COUNTERFACTUAL}}
     planned = plan.build(config_text.load(brats))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.maps_factory import ARCHITECTURE, DEFAULTS, MODALITIES, POSITIONS, network, supervoxels, units
+from tests.maps_factory import ARCHITECTURE, DEFAULTS, MODALITIES, POSITIONS, explained, network, supervoxels, units
 
 from weakseg import nifti
 from weakseg.counterfactual.networks import Generator
@@ -176,6 +176,27 @@ def test_each_generator_is_written_with_what_it_reached(judged):
     values = [np.concatenate([scan(case).image[:, channel][inside] for case in "ab"]) for channel in range(4)]
     np.testing.assert_allclose(learnt["coin"].high, [np.percentile(of, 99.5) for of in values], rtol=1e-5)
     assert judged.truth_opened == {}
+
+
+def test_signed_reading_keeps_what_was_brighter_in_one_channel():
+    learnt = generators()
+    for generator in learnt.values():
+        torch.nn.init.normal_(generator.decoder.last.weight, generator=torch.Generator().manual_seed(0))
+    task = explained(fitted=learnt.state_dict())
+    signed = DEFAULTS["coin_signed"]
+    assert (signed["channel"], signed["sign"]) == ("flair", 1)
+    methods = {"coin": DEFAULTS["coin"], "coin_signed": signed}
+    maps = counterfactual.explain(task, methods)
+    images, foreground = torch.from_numpy(task.units.image), torch.from_numpy(task.units.foreground[:, None])
+    with torch.no_grad():
+        change = learnt["coin"].eval()(images, torch.zeros(5, dtype=torch.int64), foreground).numpy()
+    np.testing.assert_allclose(maps["coin"], np.abs(change).mean(1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(maps["coin_signed"], np.maximum(-change[:, 3:], 0), atol=1e-6)
+    assert maps["coin_signed"].max() > 0
+    darker = counterfactual.explain(task, {"coin_signed": {**signed, "sign": -1}})["coin_signed"]
+    np.testing.assert_allclose(maps["coin_signed"] - darker, -change[:, 3:], atol=1e-6)
+    # One generator made all of it, once a call.
+    assert task.forwards == 2 * len(images)
 
 
 def test_slices_of_both_kinds_of_all_training_and_validation_cases(judged, monkeypatch):

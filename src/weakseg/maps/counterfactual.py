@@ -4,7 +4,8 @@ A generator learns, for one frozen classifier, to make a slice :math:`x` into on
 :math:`x_{cf}`, as like the first as it can; see :mod:`weakseg.counterfactual`. The map is the mean over channels of
 :math:`|x - x_{cf}|`, each in units of the range of its channel: from the 0.5th to the 99.5th percentile of the
 foreground of training slices. COIN (Shvetsov et al. 2024, arXiv 2404.12832) and Singla et al. (2020, arXiv 1911.00483),
-as COIN's authors modify it, differ in parameters alone.
+as COIN's authors modify it, differ in parameters alone. ``coin_signed`` is COIN's change read with what the null
+``intensity`` knows too: in one channel, what was brighter (or darker, by its sign) than it becomes.
 
 In the manner of both: where the papers' classifiers call a lesion from a probability of 0.5 on, ours do from their own
 threshold on, which logits are therefore taken from; and a slice is always made normal, also one that is called so.
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from weakseg.catalogue import METHODS
 from weakseg.counterfactual.choice import chosen
 from weakseg.counterfactual.networks import Discriminator, Generator
 from weakseg.counterfactual.slices import Slices
@@ -107,13 +109,19 @@ def explain(explained: Explained, methods: Methods) -> Maps:
     images = torch.from_numpy(explained.units.image[explained.selected])
     foreground = torch.from_numpy(explained.units.foreground[explained.selected, None])
     normal = torch.zeros(len(images), dtype=torch.int64)
-    maps = {}
+    maps: Maps = {}
+    made: dict[str, Tensor] = {}
     for name, params in methods.items():
-        generator = read_generator(explained.fitted, name, params, explained.device)
-        explained.forwards += len(images)
-        maps[name] = (
-            changes(generator, images, normal, foreground, explained.device).abs().mean(1, keepdim=True).numpy()
-        )
+        source = METHODS[name].fitted_as or name
+        if source not in made:
+            generator = read_generator(explained.fitted, source, params, explained.device)
+            explained.forwards += len(images)
+            made[source] = changes(generator, images, normal, foreground, explained.device)
+        if "channel" in params:
+            channel = explained.channels.index(params["channel"])
+            maps[name] = (-params["sign"] * made[source][:, [channel]]).clamp(min=0).numpy()
+        else:
+            maps[name] = made[source].abs().mean(1, keepdim=True).numpy()
     return maps
 
 
