@@ -32,6 +32,11 @@ rule coin:
         published("coin"),
 
 
+rule hemorrhage:
+    input:
+        published("hemorrhage"),
+
+
 rule relevance_maps:
     input:
         published("relevance_maps"),
@@ -41,4 +46,5 @@ rule studies:
     input:
         published("sneak_attack"),
         published("coin"),
+        published("hemorrhage"),
         published("relevance_maps"),

@@ -81,14 +81,14 @@ STAGES: dict[str, Stage] = {
     "mean_mask": Stage(10, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        9,
+        10,
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "scores": Stage(14, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(15, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(14, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
+    "repeatability": Stage(6, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
     "counterfactuals": Stage(3, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
@@ -103,8 +103,16 @@ STAGES: dict[str, Stage] = {
     "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
     "coin_tables": Stage(7, "weakseg.studies.coin.tables:run", ("scores",)),
+    # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
+    "hemorrhage_share": Stage(1, "weakseg.studies.hemorrhage.share:run"),
+    "hemorrhage_costs": Stage(
+        1,
+        "weakseg.studies.hemorrhage.costs:run",
+        plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
+    ),
+    "hemorrhage_tables": Stage(1, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(10, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(11, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -21,6 +21,7 @@ STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
 COIN_TABLES = ("coin", "coin_rows", "coin_differences", "coin_ranks")
+HEMORRHAGE_TABLES = ("", "_differences", "_classifiers", "_variants", "_volumes", "_costs")
 
 PUBLISHED = {
     "collect": ("scores.parquet", "tables/left_out.csv"),
@@ -53,6 +54,10 @@ PUBLISHED = {
         *(f"tables/{name}.{kind}" for name in COIN_TABLES for kind in ("csv", "md")),
         "figures/coin.png",
         "figures/coin_training.png",
+    ),
+    "hemorrhage_tables": (
+        *(f"tables/hemorrhage{name}.{kind}" for name in HEMORRHAGE_TABLES for kind in ("csv", "md")),
+        "figures/hemorrhage.png",
     ),
     "relevance_tables": (
         "tables/relevance_maps.csv",
