@@ -37,6 +37,11 @@ rule hemorrhage:
         published("hemorrhage"),
 
 
+rule refinements:
+    input:
+        published("refinements"),
+
+
 rule relevance_maps:
     input:
         published("relevance_maps"),
@@ -47,4 +52,5 @@ rule studies:
         published("sneak_attack"),
         published("coin"),
         published("hemorrhage"),
+        published("refinements"),
         published("relevance_maps"),

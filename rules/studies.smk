@@ -158,6 +158,26 @@ rule hemorrhage_tables:
         command("hemorrhage_tables")
 
 
+rule refinements_tables:
+    input:
+        upstream,
+    output:
+        record("refinements_tables"),
+    log:
+        log_of("refinements_tables"),
+    benchmark:
+        benchmark_of("refinements_tables")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("refinements_tables")
+
+
 rule relevance_tables:
     input:
         upstream,

@@ -140,15 +140,15 @@ class RefinementsConfig(Section):
     @model_validator(mode="after")
     def _known(self) -> RefinementsConfig:
         for chain in self.chains:
-            _check_chain(chain, "chains")
+            check_chain(chain, "chains")
         for chain in self.declared.chains if self.declared is not None else ():
-            _check_chain(chain, "declared.chains")
+            check_chain(chain, "declared.chains")
             if chain in self.chains:
                 raise ValueError(f"declared.chains: {chain} is for every map already; take it out of one of the two")
         return self
 
 
-def _check_chain(chain: str, key: str) -> None:
+def check_chain(chain: str, key: str) -> None:
     """Raise a ValueError unless a chain's steps are known and stand where they can."""
     steps = chain.split("+")
     for step in steps:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
 from weakseg.config_data import Millimetres, Once, Positive, Section, Share, VolumeViewConfig, odd
 from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
+from weakseg.config_refinements import check_chain
 
 
 class EfficientNetConfig(Section):
@@ -131,6 +132,24 @@ class HemorrhageConfig(Section):
     timed_cases: Positive = Field(5, description="Tested cases that costs at test time are measured on.")
 
 
+class RefinementsStudyConfig(Section):
+    chains: Annotated[list[str], Once] = Field(
+        ["supervoxel", "clusters", "random_walker", "crf", "student"],
+        min_length=1,
+        description="Chains as in `refinements.chains`, for every map of slices with the first of `seeds`; students "
+        "for `refinements.student.methods`.",
+    )
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+
+    @model_validator(mode="after")
+    def _known(self) -> RefinementsStudyConfig:
+        for chain in self.chains:
+            check_chain(chain, "chains")
+        if "threshold" in self.chains:
+            raise ValueError("chains: threshold is what all others are compared with; leave it out")
+        return self
+
+
 class StudiesConfig(Section):
     sneak_attack: SneakAttackConfig | None = Field(
         SneakAttackConfig(),
@@ -145,6 +164,10 @@ class StudiesConfig(Section):
         HemorrhageConfig(),
         description="ResNet-LSTM, pseudo-masks and student on head CT: `snakemake hemorrhage`, if neither `instance` "
         "nor `gradcam` of `maps.methods` is left out; null leaves the study out.",
+    )
+    refinements: RefinementsStudyConfig | None = Field(
+        RefinementsStudyConfig(),
+        description="Every map through every refinement: `snakemake refinements`; null leaves the target out.",
     )
     relevance_maps: RelevanceMapsConfig | None = Field(
         RelevanceMapsConfig(),

@@ -59,6 +59,7 @@ PUBLISHED = {
         *(f"tables/hemorrhage{name}.{kind}" for name in HEMORRHAGE_TABLES for kind in ("csv", "md")),
         "figures/hemorrhage.png",
     ),
+    "refinements_tables": ("tables/refinements.csv", "tables/refinements.md", "figures/refinements.png"),
     "relevance_tables": (
         "tables/relevance_maps.csv",
         "tables/relevance_maps.md",

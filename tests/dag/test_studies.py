@@ -9,7 +9,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.studies.plans import build_all, coin, hemorrhage, relevance_maps, sneak_attack
+from weakseg.studies.plans import build_all, coin, hemorrhage, refinements, relevance_maps, sneak_attack
 from weakseg.workflow import read_config
 
 SNEAKING = {"sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables"}
@@ -301,3 +301,29 @@ def test_hemorrhage_can_be_left_out(raw):
 def test_hemorrhage_needs_a_slice_in_the_middle():
     with pytest.raises(WeaksegError, match="of 4 slices none is in the middle; take 3 or 5"):
         load({"studies": {"hemorrhage": {"lengths": [4]}}})
+
+
+def test_every_map_of_the_benchmark_goes_through_every_refinement():
+    planned, benchmark = refinements(Config()), plan.build(Config())
+    assert {run.key for run in planned.of_stage("maps")} <= set(benchmark.runs)
+    assert len(planned.of_stage("scores")) == len(planned.of_stage("refinement")) == 3
+    for run in planned.of_stage("refinement"):
+        chains = dict(run.params["chains"])
+        taught = ["gradcam", "layercam", "coin", *(["relevance_map"] if "brats" in run.label else []), "intensity"]
+        assert chains.pop("student") == taught
+        assert chains == dict.fromkeys(("supervoxel", "clusters", "random_walker", "crf"))
+        explained = {method for key in run.upstream["maps"] for method in planned.runs[key].params["methods"]}
+        assert explained >= {"gradcam", "layercam", "coin", "mean_mask", "intensity", "untrained"}
+
+
+@pytest.mark.parametrize(
+    ("chains", "message"),
+    [
+        (["crff"], "chains: crff: unknown refinement 'crff'; did you mean crf?"),
+        (["threshold"], "threshold is what all others are compared with; leave it out"),
+    ],
+)
+def test_refinements_names_bad_chains(chains, message):
+    with pytest.raises(WeaksegError) as caught:
+        load({"studies": {"refinements": {"chains": chains}}})
+    assert message in str(caught.value)

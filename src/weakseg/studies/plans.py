@@ -7,6 +7,7 @@ from weakseg.config import Config
 from weakseg.runs import Plan
 from weakseg.studies.coin.plan import coin
 from weakseg.studies.hemorrhage.plan import hemorrhage
+from weakseg.studies.refinements.plan import refinements
 from weakseg.studies.relevance_maps.plan import relevance_maps
 from weakseg.studies.sneak_attack.plan import sneak_attack
 
@@ -21,6 +22,7 @@ def build_all(config: Config) -> dict[str, Plan]:
         "sneak_attack": sneak_attack,
         "coin": coin,
         "hemorrhage": hemorrhage,
+        "refinements": refinements,
         "relevance_maps": relevance_maps,
     }
     return {"all": plan.build(config), **{name: plan_of(config) for name, plan_of in studies.items()}}
