@@ -32,6 +32,16 @@ rule coin:
         published("coin"),
 
 
+rule hemorrhage:
+    input:
+        published("hemorrhage"),
+
+
+rule refinements:
+    input:
+        published("refinements"),
+
+
 rule relevance_maps:
     input:
         published("relevance_maps"),
@@ -41,4 +51,6 @@ rule studies:
     input:
         published("sneak_attack"),
         published("coin"),
+        published("hemorrhage"),
+        published("refinements"),
         published("relevance_maps"),

@@ -1,4 +1,4 @@
-"""Every refinement from map to map beside the tool that one would else take, on a full-size brain-MRI phantom.
+"""Every refinement that needs no training beside the tool that one would else take, on a full-size brain-MRI phantom.
 
     pip install SimpleITK
     python benchmarks/refinements.py
@@ -37,13 +37,13 @@ from weakseg.data.preprocess import to_grid
 from weakseg.evaluation.histogram import histogram, overlap_curves
 from weakseg.evaluation.protocol import normalise
 from weakseg.nifti import spacing_of
-from weakseg.refinements import refine_map
 from weakseg.refinements.case import Case, box_around, scaled
+from weakseg.refinements.chains import refine_map
 from weakseg.supervoxels import supervoxels
 
 FLAIR = 3
 DATASET = BratsConfig()
-SETTINGS = {step: RefinementsConfig().parameters(step, DATASET) for step in MAP_REFINEMENTS}
+SETTINGS = {step: RefinementsConfig().parameters(step, DATASET) for step in MAP_REFINEMENTS if step != "student"}
 
 
 def make(shape: tuple[int, int, int], segments: int) -> tuple[Case, NDArray, NDArray]:

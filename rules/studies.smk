@@ -98,6 +98,86 @@ rule coin_tables:
         command("coin_tables")
 
 
+rule hemorrhage_share:
+    input:
+        upstream,
+    output:
+        record("hemorrhage_share"),
+    log:
+        log_of("hemorrhage_share"),
+    benchmark:
+        benchmark_of("hemorrhage_share")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("hemorrhage_share")
+
+
+rule hemorrhage_costs:
+    input:
+        upstream,
+    output:
+        record("hemorrhage_costs"),
+    log:
+        log_of("hemorrhage_costs"),
+    benchmark:
+        benchmark_of("hemorrhage_costs")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("hemorrhage_costs")
+
+
+rule hemorrhage_tables:
+    input:
+        upstream,
+    output:
+        record("hemorrhage_tables"),
+    log:
+        log_of("hemorrhage_tables"),
+    benchmark:
+        benchmark_of("hemorrhage_tables")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("hemorrhage_tables")
+
+
+rule refinements_tables:
+    input:
+        upstream,
+    output:
+        record("refinements_tables"),
+    log:
+        log_of("refinements_tables"),
+    benchmark:
+        benchmark_of("refinements_tables")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("refinements_tables")
+
+
 rule relevance_tables:
     input:
         upstream,

@@ -47,8 +47,8 @@ MAP_FAMILIES = (
 )
 """The modules that explain; a new family joins them."""
 
-MAP_REFINEMENTS = ("supervoxel", "clusters", "random_walker", "crf")
-"""Steps from map to map, each a module in ``weakseg.refinements``."""
+MAP_REFINEMENTS = ("supervoxel", "clusters", "random_walker", "crf", "student")
+"""Steps from map to map, each a module in ``weakseg.refinements``. The student learns from training cases first."""
 
 REFINEMENTS = ("threshold", *MAP_REFINEMENTS, "components")
 """All steps that a chain may name."""
@@ -79,17 +79,20 @@ STAGES: dict[str, Stage] = {
     "maps": Stage(19, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
     "mean_mask": Stage(10, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        8, "weakseg.refinements:run", plugins=tuple(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS)
+        12,
+        "weakseg.refinements.stage:run",
+        plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "scores": Stage(13, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(15, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(15, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
+    "repeatability": Stage(6, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
     "counterfactuals": Stage(4, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(9, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(10, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
     "figures": Stage(15, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
@@ -99,9 +102,19 @@ STAGES: dict[str, Stage] = {
     "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(7, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(8, "weakseg.studies.coin.tables:run", ("scores",)),
+    # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
+    "hemorrhage_share": Stage(1, "weakseg.studies.hemorrhage.share:run"),
+    "hemorrhage_costs": Stage(
+        3,
+        "weakseg.studies.hemorrhage.costs:run",
+        plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
+    ),
+    "hemorrhage_tables": Stage(1, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    # Every map through every refinement.
+    "refinements_tables": Stage(1, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(9, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(11, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

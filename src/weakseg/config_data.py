@@ -244,14 +244,14 @@ class SliceViewConfig(Section):
     )
 
 
-def _odd(slices: int) -> int:
+def odd(slices: int) -> int:
     if slices % 2 == 0:
         raise ValueError(f"of {slices} slices none is in the middle; take {slices - 1} or {slices + 1}")
     return slices
 
 
 class SequenceViewConfig(Section):
-    slices: Annotated[Positive, AfterValidator(_odd)] = Field(
+    slices: Annotated[Positive, AfterValidator(odd)] = Field(
         3, description="K, odd: slices of the window in whose middle a slice is classified; edges are replicated."
     )
     distance_mm: Millimetres | None = Field(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
-from weakseg.config_data import Once, Positive, Section, Share, VolumeViewConfig
+from weakseg.config_data import Millimetres, Once, Positive, Section, Share, VolumeViewConfig, odd
 from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
+from weakseg.config_refinements import check_chain
 
 
 class EfficientNetConfig(Section):
@@ -112,6 +113,43 @@ class CoinStudyConfig(Section):
         return self
 
 
+class HemorrhageConfig(Section):
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
+        [0, 1, 2], min_length=1, description="Repetitions of ResNet and ResNet-LSTM; all else has the first alone."
+    )
+    slices: Annotated[Positive, AfterValidator(odd)] = Field(3, description="K of the ResNet-LSTM, odd.")
+    distance_mm: Millimetres | None = Field(None, description="As `views.sequence.distance_mm`.")
+    lengths: Annotated[list[Annotated[Positive, AfterValidator(odd)]], Once] = Field(
+        [1, 5, 7], description="Other K that are tried."
+    )
+    shares: Annotated[list[Share], Once] = Field(
+        [0.25, 0.5], description="Shares of the training patients with which all is trained again."
+    )
+    margin: Annotated[float, Field(gt=0)] = Field(
+        0.01, description="How much less slice AUC is still not inferior to the ResNet's."
+    )
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+    timed_cases: Positive = Field(5, description="Tested cases that costs at test time are measured on.")
+
+
+class RefinementsStudyConfig(Section):
+    chains: Annotated[list[str], Once] = Field(
+        ["supervoxel", "clusters", "random_walker", "crf", "student"],
+        min_length=1,
+        description="Chains as in `refinements.chains`, for every map of slices with the first of `seeds`; students "
+        "for `refinements.student.methods`.",
+    )
+    val_patients: Positive = Field(10, description="val-k: validation patients whose masks choose a threshold.")
+
+    @model_validator(mode="after")
+    def _known(self) -> RefinementsStudyConfig:
+        for chain in self.chains:
+            check_chain(chain, "chains")
+        if "threshold" in self.chains:
+            raise ValueError("chains: threshold is what all others are compared with; leave it out")
+        return self
+
+
 class StudiesConfig(Section):
     sneak_attack: SneakAttackConfig | None = Field(
         SneakAttackConfig(),
@@ -121,6 +159,15 @@ class StudiesConfig(Section):
         CoinStudyConfig(),
         description="Counterfactual inpainting on kidney CT: `snakemake coin`, if neither `kits` nor `coin` nor "
         "`singla` of `maps.methods` is left out; null leaves the study out.",
+    )
+    hemorrhage: HemorrhageConfig | None = Field(
+        HemorrhageConfig(),
+        description="ResNet-LSTM, pseudo-masks and student on head CT: `snakemake hemorrhage`, if neither `instance` "
+        "nor `gradcam` of `maps.methods` is left out; null leaves the study out.",
+    )
+    refinements: RefinementsStudyConfig | None = Field(
+        RefinementsStudyConfig(),
+        description="Every map through every refinement: `snakemake refinements`; null leaves the target out.",
     )
     relevance_maps: RelevanceMapsConfig | None = Field(
         RelevanceMapsConfig(),

@@ -16,9 +16,12 @@ from weakseg.config import Config
 from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
-from weakseg.plan_refinements import map_chain, plan_refinements
+from weakseg.plan_refinements import chains_of, map_chain, plan_refinements
 from weakseg.plan_views import View, layer_of, selector_of, views_of
 from weakseg.runs import STATE, Plan
+
+BLIND = ("classifier", "sequence_classifier", "volume_classifier", "map_fit", "maps", "refinement")
+"""Stages that no result of a score may reach."""
 
 
 def build(config: Config) -> Plan:
@@ -109,6 +112,9 @@ def check_truth_access(plan: Plan) -> None:
         for source in plan.upstream_runs(run):
             if source.stage == "truth" and run.stage not in allowed:
                 raise WeaksegError(f"{run.stage}/{run.label}: would read truth masks; only {sorted(allowed)} may")
+            # A threshold that tested masks chose would make a student's pseudo-masks, or a map, out of them.
+            if run.stage in BLIND and "oracle-set" in catalogue.STAGES[source.stage].purposes:
+                raise WeaksegError(f"{run.stage}/{run.label}: would read {source.stage}, which tested masks decide")
 
 
 def plan_data(plan: Plan, name: str, dataset: AnyDatasetConfig) -> dict[str, str]:
@@ -300,7 +306,7 @@ def plan_scores(
         "anatomy": dataset.foreground if dataset.foreground == "kidneys" else "none",
         "seed": seed,
         "roles": view.roles,
-        "chains": {chain: map_chain(chain) for chain in config.refinements.chains},
+        "chains": {chain: map_chain(chain) for chain in chains_of(config, seed)},
         "components": config.refinements.components.model_dump(),
         "operating_points": config.protocol.operating_points,
         "val_k": config.protocol.val_k,

@@ -21,6 +21,7 @@ STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
 COIN_TABLES = ("coin", "coin_rows", "coin_differences", "coin_ranks")
+HEMORRHAGE_TABLES = ("", "_differences", "_classifiers", "_variants", "_volumes", "_costs")
 
 PUBLISHED = {
     "collect": ("scores.parquet", "tables/left_out.csv"),
@@ -54,6 +55,11 @@ PUBLISHED = {
         "figures/coin.png",
         "figures/coin_training.png",
     ),
+    "hemorrhage_tables": (
+        *(f"tables/hemorrhage{name}.{kind}" for name in HEMORRHAGE_TABLES for kind in ("csv", "md")),
+        "figures/hemorrhage.png",
+    ),
+    "refinements_tables": ("tables/refinements.csv", "tables/refinements.md", "figures/refinements.png"),
     "relevance_tables": (
         "tables/relevance_maps.csv",
         "tables/relevance_maps.md",

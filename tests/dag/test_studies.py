@@ -9,7 +9,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.studies.plans import build_all, coin, relevance_maps, sneak_attack
+from weakseg.studies.plans import build_all, coin, hemorrhage, refinements, relevance_maps, sneak_attack
 from weakseg.workflow import read_config
 
 SNEAKING = {"sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables"}
@@ -264,3 +264,66 @@ def test_coin_can_be_left_out(raw):
 def test_coin_says_what_it_needs(raw, message):
     with pytest.raises(WeaksegError, match=message):
         coin(load(raw))
+
+
+def test_hemorrhage_repeats_both_classifiers_and_tries_the_rest_once():
+    planned, benchmark = hemorrhage(Config()), plan.build(Config())
+    assert {run.key for run in planned.of_stage("classifier")} <= {run.key for run in benchmark.of_stage("classifier")}
+    windows = [(run.params["window"]["slices"], run.params["seed"]) for run in planned.of_stage("sequence_classifier")]
+    assert sorted(windows) == [(1, 0), (3, 0), (3, 0), (3, 0), (3, 1), (3, 2), (5, 0), (7, 0)]
+    (tables,) = planned.of_stage("hemorrhage_tables")
+    arms = tables.params["arms"]
+    assert len(arms) == len(tables.upstream["scores"]) == 3 + 3 + 3 + 2 + 1
+    assert [arm["compared"] for arm in arms] == [True] * 6 + [False] * 6
+    assert len(planned.runs) < 70
+
+
+def test_fewer_training_patients_reach_classifier_and_student_alone():
+    planned = hemorrhage(Config())
+    for share in planned.of_stage("hemorrhage_share"):
+        below = {run.stage for run in planned.runs.values() if share in planned.upstream_runs(run)}
+        assert below == {"sequence_classifier", "refinement", "scores"}
+
+
+def test_the_students_of_the_study_learn_from_grad_cam():
+    for run in hemorrhage(Config()).of_stage("refinement"):
+        assert run.params["chains"] == {"clusters": None, "clusters+student": ["gradcam"]}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [{"studies": {"hemorrhage": None}}, {"data": {"instance": None}}, {"maps": {"methods": {"gradcam": None}}}],
+)
+def test_hemorrhage_can_be_left_out(raw):
+    assert not hemorrhage(load(raw)).runs
+
+
+def test_hemorrhage_needs_a_slice_in_the_middle():
+    with pytest.raises(WeaksegError, match="of 4 slices none is in the middle; take 3 or 5"):
+        load({"studies": {"hemorrhage": {"lengths": [4]}}})
+
+
+def test_every_map_of_the_benchmark_goes_through_every_refinement():
+    planned, benchmark = refinements(Config()), plan.build(Config())
+    assert {run.key for run in planned.of_stage("maps")} <= set(benchmark.runs)
+    assert len(planned.of_stage("scores")) == len(planned.of_stage("refinement")) == 3
+    for run in planned.of_stage("refinement"):
+        chains = dict(run.params["chains"])
+        taught = ["gradcam", "layercam", "coin", *(["relevance_map"] if "brats" in run.label else []), "intensity"]
+        assert chains.pop("student") == taught
+        assert chains == dict.fromkeys(("supervoxel", "clusters", "random_walker", "crf"))
+        explained = {method for key in run.upstream["maps"] for method in planned.runs[key].params["methods"]}
+        assert explained >= {"gradcam", "layercam", "coin", "mean_mask", "intensity", "untrained"}
+
+
+@pytest.mark.parametrize(
+    ("chains", "message"),
+    [
+        (["crff"], "chains: crff: unknown refinement 'crff'; did you mean crf?"),
+        (["threshold"], "threshold is what all others are compared with; leave it out"),
+    ],
+)
+def test_refinements_names_bad_chains(chains, message):
+    with pytest.raises(WeaksegError) as caught:
+        load({"studies": {"refinements": {"chains": chains}}})
+    assert message in str(caught.value)

@@ -26,7 +26,7 @@ SETTINGS = {
     "views": {"volume": None},
     "maps": {"methods": {**LEFT_OUT, "coin": TINY, "singla": TINY}},
     "classifiers": {**VOLUME["classifiers"], "evaluator": EVALUATOR},
-    "refinements": {"chains": ["threshold"]},
+    "refinements": {"chains": ["threshold"], "declared": None},
 }
 
 

@@ -20,7 +20,7 @@ SETTINGS = {
     "views": {"volume": None},
     "classifiers": {"resnet": {"training": {"epochs": 12, "patience": 12, "least_steps": 0}}},
     "maps": {"gate": ["none"], "methods": {"gradcam": None, **dict.fromkeys(SLOW)}},
-    "refinements": {"chains": ["threshold"]},
+    "refinements": {"chains": ["threshold"], "declared": None},
     "protocol": {"operating_points": ["oracle-set"]},
 }
 

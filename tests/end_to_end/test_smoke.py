@@ -48,7 +48,7 @@ def test_leaderboard_has_every_method_at_every_point(smoke):
     assert rows == {
         (method, chain, point)
         for method in methods_of(config)
-        for chain in config.refinements.chains
+        for chain in (*config.refinements.chains, *(config.refinements.declared.chains if method == "layercam" else ()))
         for point in ("fixed", "label-free", "val-1", "val-3", "oracle-set")
     }
     assert len(board) == len(rows)
@@ -167,8 +167,9 @@ def test_without_truth_everything_blind_is_byte_equal(smoke, tmp_path, monkeypat
     with _no_masks(tmp_path / "hidden"):
         blind += run_stages(again, "refinement")
     compared = [_same_files(smoke / run.folder, tmp_path / run.folder) for run in blind]
-    # Files of the classifier, of 9 cases x 2 or 4 methods, of values; and refined ones of all 7 methods.
-    assert compared == [5, 19, 37, 2, 64]
+    # Files of the classifier, of 9 cases x 2 or 4 methods, of values; refined ones of all 7 methods, and of one by its
+    # student.
+    assert compared == [5, 19, 37, 2, 64 + 9 + 1]
     run_stages(again, "scores", "collect", "leaderboard")
     publish(again.destination, [run.folder for run in again.of_stage("leaderboard")])
     table = "results/smoke/tables/leaderboard.csv"

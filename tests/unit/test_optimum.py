@@ -49,7 +49,7 @@ def mask_scores(predicted, lesion):
 OPTIMUM = {
     **dict.fromkeys(["dice", "iou", "sensitivity", "precision", "nsd", "nsd_voxel"], 1),
     **dict.fromkeys(["lesion_recall", "lesion_precision", "lesion_f1"], 1),
-    **dict.fromkeys(["hd95_mm", "volume_error_ml", "absolute_volume_error_ml", "relative_volume_error"], 0),
+    **dict.fromkeys(["hd_mm", "hd95_mm", "volume_error_ml", "absolute_volume_error_ml", "relative_volume_error"], 0),
 }
 
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from weakseg import nifti, refinements
+from weakseg import nifti
 from weakseg.evaluation.protocol import normalise
 from weakseg.randomness import rng
+from weakseg.refinements import stage
 from weakseg.refinements.components import ball, clean, dilate, erode
 from weakseg.refinements.supervoxel import supervoxel_mean
 
@@ -46,9 +47,9 @@ def test_stage_normalises_refines_and_keeps_the_grid(context, tmp_path):
     nifti.write(tmp_path / "supervoxels/a.nii.gz", labels, affine)
     nifti.write_map(tmp_path / "maps/gradcam/a.nii.gz", raw, affine)
     folders = {role: tmp_path / role for role in ("maps", "preprocess", "supervoxels")}
-    running = context("refinement", {"steps": ["supervoxel"]}, **folders)
-    refinements.run(running)
-    refined, grid = nifti.read(running.out / "gradcam/a.nii.gz")
+    running = context("refinement", {"chains": {"supervoxel": None}}, **folders)
+    stage.run(running)
+    refined, grid = nifti.read(running.out / "supervoxel/gradcam/a.nii.gz")
     expected = supervoxel_mean(normalise(raw, foreground), labels)
     np.testing.assert_allclose(refined, expected, atol=1e-3)
     np.testing.assert_array_equal(refined[~foreground], 0)

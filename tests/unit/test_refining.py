@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from tests.refinements_factory import best_dice, corrupted, make, settings
 
-from weakseg import nifti, refinements
+from weakseg import nifti
 from weakseg.catalogue import MAP_REFINEMENTS
-from weakseg.refinements import refine_map
+from weakseg.refinements import stage
+from weakseg.refinements.chains import refine_map
 from weakseg.supervoxels import supervoxels
 
-IMAGE_STEPS = [step for step in MAP_REFINEMENTS if step != "supervoxel"]
+STEPS = [step for step in MAP_REFINEMENTS if step != "student"]
+"""The student looks at no map: tests/unit/test_student.py."""
+IMAGE_STEPS = [step for step in STEPS if step != "supervoxel"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def refine(step, relevance, case, **changed):
     return refine_map(relevance, case, [step], {step: {**settings(step), **changed}})
 
 
-@pytest.mark.parametrize("step", MAP_REFINEMENTS)
+@pytest.mark.parametrize("step", STEPS)
 def test_a_corrupted_truth_gains_a_tenth_of_dice(step, toy):
     case, lesion, relevance = toy
     before = relevance.copy()
@@ -76,7 +79,7 @@ def test_spacing_counts_in_millimetres(step, toy):
     assert np.abs(other - plain).max() > 0.01
 
 
-@pytest.mark.parametrize("step", MAP_REFINEMENTS)
+@pytest.mark.parametrize("step", STEPS)
 def test_maps_that_say_nothing_stay(step, toy):
     case, _, relevance = toy
     empty, constant = np.zeros_like(relevance), case.foreground.astype(np.float32)
@@ -147,9 +150,9 @@ def test_the_stage_counts_what_it_could_not_refine(context, tmp_path):
         nifti.write(tmp_path / f"preprocess/foreground/{name}.nii.gz", foreground.astype(np.uint8), affine)
         nifti.write(tmp_path / f"preprocess/images/{name}.nii", case.image, affine)
         nifti.write_map(tmp_path / f"maps/cam/{name}.nii.gz", relevance, of_map)
-    params = {"steps": ["clusters"], "settings": {"clusters": settings("clusters")}}
+    params = {"chains": {"clusters": None}, "settings": {"clusters": settings("clusters")}}
     running = context("refinement", params, maps=tmp_path / "maps", preprocess=tmp_path / "preprocess")
-    refinements.run(running)
+    stage.run(running)
     assert running.counts == {
         "clusters_missed": 1,
         "constant_map": 1,
@@ -157,7 +160,7 @@ def test_the_stage_counts_what_it_could_not_refine(context, tmp_path):
         "empty_map": 1,
         "other_grid": 1,
     }
-    written = {name: nifti.read(running.out / f"cam/{name}.nii.gz") for name in maps}
+    written = {name: nifti.read(running.out / f"clusters/cam/{name}.nii.gz") for name in maps}
     for refined, grid in written.values():
         np.testing.assert_array_equal(grid, affine)
         assert refined.shape == good.shape

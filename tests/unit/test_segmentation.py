@@ -55,6 +55,8 @@ def test_against_monai(seed):
     )
     assert hd95(predicted, lesion, SPACING) == pytest.approx(expected.item(), abs=1e-4)
     assert hd95(lesion, predicted, SPACING) == hd95(predicted, lesion, SPACING)
+    largest = compute_hausdorff_distance(tensor(predicted), tensor(lesion), include_background=True, spacing=SPACING)
+    assert compare_surfaces(predicted, lesion, SPACING)["hd_mm"] == pytest.approx(largest.item(), abs=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
@@ -104,7 +106,7 @@ def test_overlap_of_masks_apart():
 def test_both_empty_is_right():
     nothing = np.zeros(BRATS, bool)
     assert overlap(nothing, nothing) == {"dice": 1, "iou": 1, "sensitivity": 1, "precision": 1}
-    assert compare_surfaces(nothing, nothing, (1, 1, 1)) == {"hd95_mm": 0, "nsd": 1, "nsd_voxel": 1}
+    assert compare_surfaces(nothing, nothing, (1, 1, 1)) == {"hd_mm": 0, "hd95_mm": 0, "nsd": 1, "nsd_voxel": 1}
 
 
 def test_one_empty_is_as_wrong_as_can_be():
@@ -122,7 +124,7 @@ def test_one_empty_is_as_wrong_as_can_be():
 def test_truth_is_the_optimum(seed):
     lesion = blobs(seed)
     assert set(overlap(lesion, lesion).values()) == {1.0}
-    assert compare_surfaces(lesion, lesion, SPACING, 0.0) == {"hd95_mm": 0, "nsd": 1, "nsd_voxel": 1}
+    assert compare_surfaces(lesion, lesion, SPACING, 0.0) == {"hd_mm": 0, "hd95_mm": 0, "nsd": 1, "nsd_voxel": 1}
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

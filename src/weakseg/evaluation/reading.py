@@ -85,10 +85,12 @@ def read_sources(context: Context) -> Iterator[Source]:
             yield source
     for folder in context.upstream["refinements"]:
         record = read_record(folder)
-        fold, chain = folds[record["upstream"]["maps"][0]], "+".join(record["params"]["steps"])
-        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-            # A refinement opens no mask, so each method keeps the budget of its own map.
-            yield replace(raw[fold, path.name], folder=path, chain=chain)
+        fold = folds[record["upstream"]["maps"][0]]
+        for chain in record["params"]["chains"]:
+            for path in sorted((folder / chain).iterdir()):
+                # A refinement opens no mask, so each method keeps the budget of its own map. A student's training maps
+                # are of the same method and classifier, so what these needed is in it.
+                yield replace(raw[fold, path.name], folder=path, chain=chain)
 
 
 def read_truth(context: Context, case: str, purpose: Purpose) -> Truth:

@@ -133,8 +133,9 @@ def _masks_behind(results: Results, run: Run) -> dict[tuple[int, str, str], froz
             behind[maps.params["fold"], method, "threshold"] = results.masks_used(maps)
     for refinement in results.upstream(run, "refinements"):
         for maps in results.upstream(refinement, "maps"):
-            for method in maps.params["methods"]:
-                behind[maps.params["fold"], method, "+".join(refinement.params["steps"])] = results.masks_used(maps)
+            for chain, chosen in refinement.params["chains"].items():
+                for method in (name for name in maps.params["methods"] if chosen is None or name in chosen):
+                    behind[maps.params["fold"], method, chain] = behind[maps.params["fold"], method, "threshold"]
     return behind
 
 

@@ -84,7 +84,7 @@ class Surface:
     Args:
         lesion: (X, Y, Z) bool, cut to a box that holds it and every prediction.
         spacing: voxel size in mm.
-        miss: HD95 in mm if one of the masks is empty, so that a miss never helps.
+        miss: distance in mm if one of the masks is empty, so that a miss never helps.
     """
 
     def __init__(self, lesion: NDArray, spacing: tuple[float, float, float], miss: float) -> None:
@@ -98,19 +98,19 @@ class Surface:
         return ndimage.distance_transform_edt(~self.border, sampling=self.spacing)
 
     def compare(self, predicted: NDArray, tolerance_mm: float = TOLERANCE_MM) -> dict[str, float]:
-        """HD95 and normalised surface Dice (NSD) of a prediction (X, Y, Z) bool.
+        """Hausdorff distances and normalised surface Dice (NSD) of a prediction (X, Y, Z) bool.
 
         Returns:
-            ``hd95_mm``, the larger of both directions' 95th percentiles of the distance between border voxels, in mm,
-            smaller is better; and ``nsd`` in [0, 1], larger is better, the share of both borders' voxels within the
-            tolerance of the other border (Nikolov et al. 2021, 10.2196/26151, with border voxels for surface area);
-            ``nsd_voxel``, the same within the longest edge of a voxel.
+            ``hd_mm``, the largest distance between border voxels, in mm, and ``hd95_mm``, the larger of both
+            directions' 95th percentiles, smaller is better; and ``nsd`` in [0, 1], larger is better, the share of both
+            borders' voxels within the tolerance of the other border (Nikolov et al. 2021, 10.2196/26151, with border
+            voxels for surface area); ``nsd_voxel``, the same within the longest edge of a voxel.
             Both empty: 0 and 1. One empty: ``miss`` and 0.
         """
         if not predicted.any() and not len(self.points):
-            return {"hd95_mm": 0.0, "nsd": 1.0, "nsd_voxel": 1.0}
+            return {"hd_mm": 0.0, "hd95_mm": 0.0, "nsd": 1.0, "nsd_voxel": 1.0}
         if not predicted.any() or not len(self.points):
-            return {"hd95_mm": self.miss, "nsd": 0.0, "nsd_voxel": 0.0}
+            return {"hd_mm": self.miss, "hd95_mm": self.miss, "nsd": 0.0, "nsd_voxel": 0.0}
         other = border(predicted)
         to_lesion = self.distance[other]
         # A tree that is quickly made, as it is asked once.
@@ -118,6 +118,7 @@ class Surface:
         to_predicted, _ = tree.query(self.points)
         distances = np.concatenate([to_lesion, to_predicted])
         return {
+            "hd_mm": float(distances.max()),
             "hd95_mm": float(max(np.percentile(to_lesion, 95), np.percentile(to_predicted, 95))),
             # The last digit of a distance must not decide whether it is within.
             "nsd": float(np.mean(distances <= tolerance_mm + _ROUNDING_MM)),

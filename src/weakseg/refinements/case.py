@@ -30,12 +30,14 @@ class Case:
         foreground: (X, Y, Z) bool, not empty.
         spacing: voxel size in mm along X, Y, Z.
         supervoxels: (X, Y, Z) integers, 0 outside the foreground; None if no step of the chain needs them.
+        called: (Z,) bool, the slices that the classifier calls lesion; None where no gate stands before maps.
     """
 
     image: NDArray
     foreground: NDArray
     spacing: tuple[float, float, float]
     supervoxels: NDArray | None = None
+    called: NDArray | None = None
 
 
 def box_around(mask: NDArray, margin: int = 0) -> tuple[slice, ...]:

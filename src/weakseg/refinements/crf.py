@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
@@ -137,18 +139,25 @@ class BilateralGrid:
         level = np.rint(image[inside] * np.float32(LEVELS / width_intensity)).astype(np.int32)
         self.shape = [int(np.rint(LEVELS / width_intensity)) + 1]
         self.sigma = [(LEVELS**2 - 1 / 6) ** 0.5]
-        corners, weights = level[:, None], np.ones((len(level), 1), dtype=np.float32)
+        first, shares = level, []
         for place, length, size in zip(np.nonzero(inside), inside.shape, spacing, strict=True):
             side = (length - 1) * size / width_mm
             cells = int(np.ceil(side)) + 2
-            position = place.astype(np.float32) * np.float32(size / width_mm) + np.float32((cells - 1 - side) / 2)
-            lower = np.clip(position.astype(np.int32), 0, cells - 2)[:, None]
-            above = position[:, None] - lower
-            corners = _both(corners * cells + lower, corners * cells + (lower + 1))
-            weights = _both(weights * (1 - above), weights * above)
+            # What holds for all voxels of a plane is computed once.
+            position = np.arange(length, dtype=np.float32) * np.float32(size / width_mm)
+            position += np.float32((cells - 1 - side) / 2)
+            lower = np.clip(position.astype(np.int32), 0, cells - 2)
+            above = position - lower
+            first = first * cells + lower[place]
+            shares.append(((1 - above)[place], above[place]))
             self.shape.append(cells)
             self.sigma.append((1 - 1 / 3) ** 0.5)
-        starts = np.arange(0, corners.size + 1, corners.shape[1])
+        _, _, across, along = self.shape
+        corners, weights = (np.empty((len(first), 8), dtype=kind) for kind in (np.int32, np.float32))
+        for corner, (z, y, x) in enumerate(product((0, 1), repeat=3)):
+            corners[:, corner] = first + ((x * across + y) * along + z)
+            weights[:, corner] = shares[0][x] * shares[1][y] * shares[2][z]
+        starts = np.arange(0, corners.size + 1, corners.shape[1], dtype=np.int32)
         shape = (len(corners), int(np.prod(self.shape)))
         self.slicing = sparse.csr_array((weights.ravel(), corners.ravel(), starts), shape=shape)
         self.total = self._filter(np.ones(len(corners), dtype=np.float32))
@@ -160,10 +169,6 @@ class BilateralGrid:
     def _filter(self, values: NDArray) -> NDArray:
         grid = (self.slicing.T @ values).reshape(self.shape)
         return self.slicing @ _blur(grid, self.sigma).ravel()
-
-
-def _both(one: NDArray, other: NDArray) -> NDArray:
-    return np.concatenate([one, other], axis=1)
 
 
 def _blur(volume: NDArray, sigma: list[float]) -> NDArray:

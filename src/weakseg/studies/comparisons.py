@@ -11,6 +11,7 @@ import pandas as pd
 
 from weakseg import catalogue
 from weakseg.evaluation.collect import ROW_KEY
+from weakseg.evaluation.protocol import RAW
 from weakseg.evaluation.statistics import bootstrap_interval, holm, paired_p, rank_biserial
 from weakseg.evaluation.summary import FAMILY, SETTING, UPPER_BOUND
 from weakseg.randomness import rng
@@ -18,6 +19,8 @@ from weakseg.randomness import rng
 
 def compare_with_nulls(scores: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str, Any]]:
     """Each method against each null in the same setting: paired differences of Dice over patients.
+
+    A null that a refinement was not run on is taken as it is, without any.
 
     Args:
         scores: of tested cases with a lesion.
@@ -27,13 +30,23 @@ def compare_with_nulls(scores: pd.DataFrame, seed: int, resamples: int) -> Itera
     Yields:
         Rows of :func:`compare` with the ``null``.
     """
-    for setting, rows in scores.groupby(SETTING):
+    nulls_of = {setting: rows[_is_null(rows)] for setting, rows in scores.groupby(SETTING)}
+    for setting, of_setting in scores.groupby(SETTING):
+        raw = nulls_of.get(
+            tuple(RAW if name == "refinement" else value for name, value in zip(SETTING, setting, strict=True))
+        )
+        missing = [] if raw is None else [raw[~raw["method"].isin(of_setting["method"])]]
+        rows = pd.concat([of_setting, *missing], ignore_index=True)
         found = rows["method"].unique()
         methods = sorted(name for name in found if not catalogue.METHODS[name].null)
         nulls = sorted(name for name in found if catalogue.METHODS[name].null)
         for row in compare(rows, product(methods, nulls), "/".join(setting), seed, resamples):
             method, null = row.pop("method"), row.pop("other")
             yield {**dict(zip(SETTING, setting, strict=True)), "method": method, "null": null, **row}
+
+
+def _is_null(rows: pd.DataFrame) -> pd.Series:
+    return rows["method"].map(lambda name: catalogue.METHODS[name].null)
 
 
 def compare(

@@ -175,7 +175,7 @@ def _as_benchmark(config: Config, study: CoinStudyConfig) -> Config:
         update={
             "seeds": [study.seed],
             "maps": config.maps.model_copy(update={"methods": config.maps.methods.model_copy(update=methods)}),
-            "refinements": config.refinements.model_copy(update={"chains": ["threshold"]}),
+            "refinements": config.refinements.model_copy(update={"chains": ["threshold"], "declared": None}),
             "protocol": config.protocol.model_copy(update=points),
         }
     )

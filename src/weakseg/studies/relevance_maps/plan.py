@@ -107,7 +107,7 @@ def _as_benchmark(config: Config, study: RelevanceMapsConfig) -> Config:
             "seeds": study.seeds,
             "views": config.views.model_copy(update={"volume": study.volume}),
             "maps": config.maps.model_copy(update={"methods": study.methods.alone}),
-            "refinements": config.refinements.model_copy(update={"chains": ["threshold", SNAPPED]}),
+            "refinements": config.refinements.model_copy(update={"chains": ["threshold", SNAPPED], "declared": None}),
             "protocol": config.protocol.model_copy(update=points),
         }
     )
