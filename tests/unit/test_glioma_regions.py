@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from weakseg import nifti
-from weakseg.data.grid import foreground_file, image_file
-from weakseg.references.patches import MODALITIES, draw_patches, predict, read_volume
+from weakseg.data.grid import image_file
+from weakseg.references.patches import MODALITIES, draw_patches, order_of, predict, read_volume
 from weakseg.references.regions import CORE, ENHANCING, OEDEMA, REGIONS, classes_of, postprocess, region_of, specificity
 
 EVERYWHERE = np.ones((20, 20, 20), bool)
@@ -93,24 +93,23 @@ def case(tmp_path):
     """A case of 24 x 20 x 24 voxels whose channels say where they are, and whose foreground is a box."""
     names = ["flair", "t2", "t1", "t1ce"]
     image = np.stack([np.full((24, 20, 24), 10.0 * MODALITIES.index(name)) for name in names])
-    image += np.arange(24)[:, None, None] / 100
+    image += np.arange(1, 25)[:, None, None] / 100
     foreground = np.zeros((24, 20, 24), np.uint8)
     foreground[2:22, 1:19, 3:23] = 1
-    nifti.write(image_file(tmp_path, "one"), image.astype(np.float32), np.eye(4))
-    nifti.write(foreground_file(tmp_path, "one"), foreground, np.eye(4))
-    return read_volume(tmp_path, names, "one")
+    nifti.write(image_file(tmp_path, "one"), (image * foreground).astype(np.float32), np.eye(4))
+    return read_volume(tmp_path, order_of(names), "one")
 
 
 def test_volume_is_the_foreground_in_the_papers_order(case):
     assert [channel.shape for channel in case.image] == [(20, 18, 20)] * 4
-    assert [float(channel[0, 0, 0]) for channel in case.image] == pytest.approx([0.02, 10.02, 20.02, 30.02])
+    assert [float(channel[0, 0, 0]) for channel in case.image] == pytest.approx([0.03, 10.03, 20.03, 30.03])
 
 
 def test_patches_and_targets_show_the_same_place(case):
     targets = np.broadcast_to((np.arange(20) % 4).astype(np.uint8)[:, None, None], (20, 18, 20))
     images, classes = draw_patches([case], [targets], 6, 8, np.random.default_rng(0))
     assert images.shape == (6, 4, 8, 8, 8)
-    place = (images[:, 0] * 100 - 2).round().long()
+    place = (images[:, 0] * 100 - 3).round().long()
     torch.testing.assert_close(classes, place % 4)
     assert len(place[:, 0, 0, 0].unique()) > 2
 

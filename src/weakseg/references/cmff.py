@@ -7,16 +7,20 @@ the fused output and of both branches', on patches without augmentation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.losses.dice import DiceLoss
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weakseg.networks import initial_weights
-from weakseg.randomness import seed_of
+from weakseg.randomness import rng, seed_of
 from weakseg.references.branches import CLASSES, CMFF, Single, initialise, transfer
+from weakseg.references.patches import Volume, draw_patches
+from weakseg.references.steps import learn
 
 NETWORKS: dict[str, list[int]] = {"early_fusion": [0, 1, 2, 3], "first_pair": [0, 1], "second_pair": [2, 3]}
 """Channels of the networks of one branch; ``cmff`` has two and fuses them."""
@@ -24,6 +28,10 @@ NETWORKS: dict[str, list[int]] = {"early_fusion": [0, 1, 2, 3], "first_pair": [0
 SOFT_DICE = DiceLoss(include_background=False, squared_pred=True, smooth_nr=1e-5, smooth_dr=1e-5)
 """Of probabilities and one-hot classes (N, CLASSES, X, Y, Z): 1 less the mean over patches and foreground classes of
 (2 sum(p t) + 1e-5) / (sum(p^2) + sum(t^2) + 1e-5)."""
+
+
+OUTPUTS = ("dice", "dice_first_pair", "dice_second_pair")
+"""Names of the soft Dice of each output of a network; the first one's is that of the output that is judged."""
 
 
 def build(
@@ -68,8 +76,8 @@ class Learner:
         return {"network": self.network, "optimizer": self.optimizer}
 
     def step(self, images: Tensor, classes: Tensor) -> dict[str, float]:
-        """Learn from patches (N, 4, X, Y, Z) and their classes (N, X, Y, Z); the ``loss``, and ``dice``: the soft Dice
-        of the output that is judged."""
+        """Learn from patches (N, 4, X, Y, Z) and their classes (N, X, Y, Z); the ``loss``, and the soft Dice of each
+        output, of which :data:`OUTPUTS` are the names."""
         self.network.train()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             outputs = self.network(images)
@@ -78,9 +86,46 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         self.optimizer.step()
-        return {"loss": losses.mean().item(), "dice": 1 - losses[0].item()}
+        return {"loss": losses.mean().item(), **dict(zip(OUTPUTS, (1 - losses).tolist(), strict=False))}
 
 
 def one_hot(classes: Tensor) -> Tensor:
     """Classes (N, X, Y, Z) int64 as (N, CLASSES, X, Y, Z) float32."""
     return F.one_hot(classes, CLASSES).movedim(-1, 1).float()
+
+
+def fit_network(
+    network: nn.Module,
+    volumes: Sequence[Volume],
+    targets: Sequence[NDArray],
+    params: dict[str, Any],
+    seed: int,
+    state: Path,
+    device: str,
+) -> list[dict[str, float]]:
+    """Train a network in place on patches of labelled cases; it ends with the weights of its last step.
+
+    Args:
+        network: of :func:`build`.
+        volumes: to learn from.
+        targets: classes (*box) of each.
+        params: ``patch``, ``steps``, ``batch_size``, ``learning_rate``, whether it is to ``decay`` to 0 in equal parts,
+            ``weight_decay``, and steps to a ``checkpoint``.
+        seed: decides the patches.
+        state: folder that survives a kill.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        Per checkpoint the mean loss and soft Dice since the one before.
+    """
+    learner = Learner(network, params["learning_rate"], params["weight_decay"], device)
+
+    def step(number: int) -> dict[str, float]:
+        if params["decay"]:
+            learner.optimizer.param_groups[0]["lr"] = params["learning_rate"] * (1 - number / params["steps"])
+        draws = rng(seed, "cmff-patches", str(number))
+        images, classes = draw_patches(volumes, targets, params["batch_size"], params["patch"], draws)
+        assert classes is not None
+        return learner.step(images.to(device), classes.to(device))
+
+    return learn(learner.parts, step, params["steps"], params["checkpoint"], state, device)

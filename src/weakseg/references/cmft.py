@@ -7,6 +7,8 @@ the same place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,8 @@ from torch.nn import functional as F
 from weakseg.networks import initial_weights
 from weakseg.randomness import rng, seed_of
 from weakseg.references.branches import SLOPES, Branch, Discriminator
+from weakseg.references.patches import Volume, draw_patches
+from weakseg.references.steps import learn
 
 Transition = Literal["cross", "self"]
 TARGETS: dict[Transition, tuple[int, int]] = {"cross": (1, 0), "self": (0, 1)}
@@ -73,7 +77,7 @@ class Cycle:
         self, transition: Transition, width: int, cycle_weight: float, learning_rate: float, seed: int, device: str
     ) -> None:
         with initial_weights(seed_of(seed, "cmft")):
-            self.generators = nn.ModuleList(Branch(2, 2, width, SLOPES["transition"]) for _ in range(2)).to(device)
+            self.generators = blank_generators(width).to(device)
             self.discriminators = nn.ModuleList(Discriminator(2, width) for _ in range(2)).to(device)
         self.targets, self.cycle_weight = TARGETS[transition], cycle_weight
         self.seed, self.device = seed, device
@@ -140,3 +144,34 @@ def judged(discriminator: nn.Module, images: Tensor, wanted: float) -> Tensor:
     1611.04076)."""
     logits = discriminator(images).float()
     return F.mse_loss(logits, torch.full_like(logits, wanted))
+
+
+def blank_generators(width: int) -> nn.ModuleList:
+    """The generators of the first and the second pair, with no weights of note."""
+    return nn.ModuleList(Branch(2, 2, width, SLOPES["transition"]) for _ in range(2))
+
+
+def fit_cycle(
+    volumes: Sequence[Volume], params: dict[str, Any], seed: int, state: Path, device: str
+) -> tuple[Cycle, list[dict[str, float]]]:
+    """Train a CycleGAN on patches of unlabelled cases; it ends with the weights of its last step.
+
+    Args:
+        volumes: to learn from.
+        params: ``transition``, ``width``, ``patch``, ``steps``, ``batch_size``, ``learning_rate``, weight of the
+            ``cycle``, and steps to a ``checkpoint``.
+        seed: decides weights, patches and pools.
+        state: folder that survives a kill.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        The networks, and per checkpoint the mean losses since the one before.
+    """
+    cycle = Cycle(params["transition"], params["width"], params["cycle"], params["learning_rate"], seed, device)
+
+    def step(number: int) -> dict[str, float]:
+        draws = rng(seed, "cmft-patches", str(number))
+        images, _ = draw_patches(volumes, None, params["batch_size"], params["patch"], draws)
+        return cycle.step(images.to(device), number)
+
+    return cycle, learn(cycle.parts, step, params["steps"], params["checkpoint"], state, device)

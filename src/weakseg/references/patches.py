@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg import nifti
-from weakseg.data.grid import image_file, read_foreground
+from weakseg.data.grid import image_file
 from weakseg.evaluation.segmentation import box_of
 
 PAIRS = (("t1", "t1ce"), ("t2", "flair"))
@@ -25,27 +25,33 @@ OVERLAP = 0.25
 
 
 class Volume(NamedTuple):
-    """A case, cut to the box of its foreground.
+    """Four modalities of a case, cut to the box of its foreground.
 
     Attributes:
-        image: (4, *box) float32, memory-mapped, in the order of :data:`MODALITIES`.
-        foreground: (X, Y, Z) bool on the case's grid.
-        box: where the image lies in it.
-        affine: (4, 4) of the grid, in mm.
+        image: a channel (*box) float32 for each of :data:`MODALITIES`, memory-mapped.
+        box: where they lie on the case's grid.
+        shape: (X, Y, Z) of that grid.
     """
 
     image: list[NDArray]
-    foreground: NDArray
     box: tuple[slice, ...]
-    affine: NDArray
+    shape: tuple[int, ...]
 
 
-def read_volume(preprocessed: Path, channels: Sequence[str], case: str) -> Volume:
-    """Open a preprocessed case whose channels are those named."""
-    foreground, affine = read_foreground(preprocessed, case)
-    box = box_of(foreground)
-    image = nifti.open_channels(image_file(preprocessed, case))
-    return Volume([image[channels.index(name)][box] for name in MODALITIES], foreground, box, affine)
+def order_of(channels: Sequence[str]) -> list[int]:
+    """The places of :data:`MODALITIES` among the channels of an image."""
+    return [channels.index(name) for name in MODALITIES]
+
+
+def volume_of(image: NDArray, order: Sequence[int]) -> Volume:
+    """Cut a preprocessed image (C, X, Y, Z), 0 outside the foreground, and put its channels in order."""
+    box = box_of(np.any(image != 0, axis=0))
+    return Volume([image[channel][box] for channel in order], box, image.shape[1:])
+
+
+def read_volume(preprocessed: Path, order: Sequence[int], case: str) -> Volume:
+    """Open a preprocessed case."""
+    return volume_of(nifti.open_channels(image_file(preprocessed, case)), order)
 
 
 def draw_patches(
@@ -105,6 +111,6 @@ def predict(network: Callable[[Tensor], Tensor], volume: Volume, edge: int, batc
             image, edge, batch_size, network, OVERLAP, mode="gaussian", sw_device=device, device="cpu"
         )
     assert isinstance(blended, Tensor)
-    whole = np.zeros((blended.shape[1], *volume.foreground.shape), dtype=np.float32)
+    whole = np.zeros((blended.shape[1], *volume.shape), dtype=np.float32)
     whole[(slice(None), *volume.box)] = blended[0].float().numpy()
     return whole
