@@ -22,7 +22,7 @@ from weakseg.data.truth import open_lesion
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.histogram import histogram, otsu
 from weakseg.evaluation.protocol import in_order, normalise
-from weakseg.evaluation.summary import patient_means
+from weakseg.evaluation.summary import patient_means, weak
 from weakseg.execution import Context, read_record
 from weakseg.report import style
 from weakseg.report.curves import Minutes, draw_budgets, draw_forwards, forwards_per_case
@@ -32,11 +32,11 @@ def run(context: Context) -> None:
     """Write ``overlays-<data set>-<view>.png``, ``dice.png``, ``masks.png`` and ``forwards.png`` to ``figures``."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
     board = pd.read_csv(context.folder("leaderboard") / "tables" / "leaderboard.csv", keep_default_na=False)
-    figures = context.out / "figures"
+    figures, maps = context.out / "figures", weak(board)
     draw_dice(board, patient_means(scores, "test", ["dice"]), figures / "dice.png")
     minutes = Minutes(*(context.params[f"minutes_per_{what}"] for what in ("mask", "slice_label", "grade")))
-    draw_budgets(board, minutes, figures / "masks.png")
-    draw_forwards(board, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
+    draw_budgets(maps, minutes, figures / "masks.png")
+    draw_forwards(maps, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
     for index in context.upstream["index"]:
         pictures = sorted(_pictures(context, index), key=lambda picture: picture.view)
         for view, of_view in itertools.groupby(pictures, key=lambda picture: picture.view):
