@@ -38,8 +38,14 @@ rule relevance_maps:
         published("relevance_maps"),
 
 
+rule cross_modality:
+    input:
+        published("cross_modality"),
+
+
 rule studies:
     input:
         published("sneak_attack"),
         published("coin"),
         published("relevance_maps"),
+        published("cross_modality"),

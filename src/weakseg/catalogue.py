@@ -112,6 +112,10 @@ STAGES: dict[str, Stage] = {
     "coin_tables": Stage(7, "weakseg.studies.coin.tables:run", ("scores",)),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(10, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
+    "cmft": Stage(1, "weakseg.studies.cross_modality.transition:run"),
+    "cmff": Stage(1, "weakseg.studies.cross_modality.training:run", ("references",)),
+    "cross_modality_tables": Stage(1, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

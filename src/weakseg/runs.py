@@ -20,6 +20,7 @@ RESULTS = Path("results")
 STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
+CROSS_MODALITY_TABLES = ("", "_differences", "_training", "_translation")
 COIN_TABLES = ("coin", "coin_rows", "coin_differences", "coin_ranks")
 
 PUBLISHED = {
@@ -64,6 +65,11 @@ PUBLISHED = {
         "tables/relevance_maps_classifiers.csv",
         "tables/relevance_maps_classifiers.md",
         "figures/relevance_maps.png",
+    ),
+    "cross_modality_tables": (
+        *(f"tables/cross_modality{name}.{kind}" for name in CROSS_MODALITY_TABLES for kind in ("csv", "md")),
+        "figures/cross_modality.png",
+        "figures/cross_modality_curve.png",
     ),
 }
 """What people look for, by the stage that makes it.

@@ -19,6 +19,7 @@ PLUMBING = {
     "catalogue",
     "config",
     "config_classifiers",
+    "config_cmff",
     "config_data",
     "config_maps",
     "config_references",

@@ -6,6 +6,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.runs import Plan
 from weakseg.studies.coin.plan import coin
+from weakseg.studies.cross_modality.plan import cross_modality
 from weakseg.studies.relevance_maps.plan import relevance_maps
 from weakseg.studies.sneak_attack.plan import sneak_attack
 
@@ -16,5 +17,10 @@ def build_all(config: Config) -> dict[str, Plan]:
     Raises:
         WeaksegError: as :func:`weakseg.plan.build`.
     """
-    studies = {"sneak_attack": sneak_attack, "coin": coin, "relevance_maps": relevance_maps}
+    studies = {
+        "sneak_attack": sneak_attack,
+        "coin": coin,
+        "relevance_maps": relevance_maps,
+        "cross_modality": cross_modality,
+    }
     return {"all": plan.build(config), **{name: plan_of(config) for name, plan_of in studies.items()}}

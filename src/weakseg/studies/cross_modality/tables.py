@@ -200,6 +200,6 @@ def _translation(context: Context) -> pd.DataFrame:
         for folder in context.upstream["transitions"]
     ]
     if not tables:
-        return pd.DataFrame(columns=["transition", "modality", "source"])
-    keys = ["transition", "modality", "source"]
+        return pd.DataFrame(columns=["transition", "modality", "made_from"])
+    keys = ["transition", "modality", "made_from"]
     return pd.concat(tables).drop(columns="case").groupby(keys, sort=False).mean().reset_index()

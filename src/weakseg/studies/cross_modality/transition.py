@@ -75,7 +75,7 @@ def _translate(
         {
             "case": case,
             "modality": name,
-            "source": MODALITIES[source],
+            "made_from": MODALITIES[source],
             "mae": float(np.abs(fake[channel] - real[channel]).mean()),
             "mae_source": float(np.abs(real[source] - real[channel]).mean()),
             "mae_cycle": float(np.abs(again[channel] - real[channel]).mean()),
