@@ -53,7 +53,7 @@ MAP_REFINEMENTS = ("supervoxel", "clusters", "random_walker", "crf")
 REFINEMENTS = ("threshold", *MAP_REFINEMENTS, "components")
 """All steps that a chain may name."""
 
-REFERENCE_FAMILIES = ("unet",)
+REFERENCE_FAMILIES = ("unet", "cmff")
 """Modules of ``weakseg.references`` that learn from masks."""
 
 STAGES: dict[str, Stage] = {
@@ -87,12 +87,12 @@ STAGES: dict[str, Stage] = {
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        2,
+        3,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
     ),
-    "scores": Stage(15, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(16, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(15, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(5, "weakseg.evaluation.repeatability:run"),
@@ -243,6 +243,8 @@ class Reference:
         k: the number of validation patients whose masks it is trained on, and on no other; None for the training
             masks, with validation masks to choose the checkpoint.
         datasets: those that it is made for.
+        modalities: channels that it needs.
+        regions: nested regions that it learns to tell apart, beside the one that is scored.
         fidelity: as that of a :class:`Method`.
     """
 
@@ -252,6 +254,8 @@ class Reference:
     citation: str
     k: int | None = None
     datasets: tuple[str, ...] = ("brats", "instance", "kits")
+    modalities: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
     fidelity: Literal["faithful", "in the manner of"] = "faithful"
 
 
@@ -264,6 +268,16 @@ REFERENCES: dict[str, Reference] = {
         *(
             Reference(f"unet_k{k}", "unet", f"U-Net, {k} mask{'s' if k > 1 else ''}", _UNET, k=k)
             for k in (1, 5, 10, 20)
+        ),
+        Reference(
+            "cmff",
+            "cmff",
+            "CMFT and CMFF, training masks",
+            "Zhang et al. 2021, arXiv 2201.02356",
+            datasets=("brats",),
+            modalities=("t1", "t1ce", "t2", "flair"),
+            regions=("whole_tumour", "tumour_core", "enhancing_tumour"),
+            fidelity="in the manner of",
         ),
     )
 }

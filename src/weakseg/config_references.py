@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from weakseg import catalogue
+from weakseg.config_cmff import CMFFConfig
 from weakseg.config_data import Once, Positive, Section
 from weakseg.errors import nearest
 
@@ -67,16 +68,19 @@ class UNetConfig(Section):
 
 class ReferencesConfig(Section):
     methods: Annotated[list[str], Once] = Field(
-        ["unet", "unet_k1", "unet_k10"],
+        ["unet", "unet_k1", "unet_k10", "cmff"],
         description="Networks that learn from masks: unet (training masks; validation masks choose the checkpoint), "
         "unet_k1, unet_k5, unet_k10, unet_k20 (the masks of so many validation patients, as `val-k` draws them, and no "
-        "other).",
+        "other), cmff (training masks; gliomas with all four modalities).",
     )
     seeds: Positive | None = Field(1, description="Of `seeds`, so many from the first on; null: all.")
     unet: UNetConfig = UNetConfig()
+    cmff: CMFFConfig = Field(CMFFConfig(), description="Cross-modality feature transition, then fusion.")
 
     def parameters(self, method: str, dataset: str) -> dict[str, Any]:
         """The settings of a method for a data set."""
+        if method == "cmff":
+            return self.cmff.model_dump()
         return self.unet.parameters(dataset, catalogue.REFERENCES[method].k)
 
     @model_validator(mode="after")

@@ -19,8 +19,13 @@ def plan_references(plan: Plan, name: str, dataset: AnyDatasetConfig, data: dict
     families: dict[str, dict[str, Any]] = {}
     for method in config.references.methods:
         facts = catalogue.REFERENCES[method]
-        if name in facts.datasets:
-            families.setdefault(facts.family, {})[method] = config.references.parameters(method, name)
+        if name in facts.datasets and set(facts.modalities) <= set(dataset.channels):
+            params = config.references.parameters(method, name)
+            if facts.regions:
+                # Every region is learnt; the last weights are kept, so no validation mask is opened.
+                of_regions = {"regions": facts.regions, "region": dataset.region, "channels": dataset.channels}
+                params |= {**of_regions, "validates": False}
+            families.setdefault(facts.family, {})[method] = params
     if not families:
         return []
     seeds = config.seeds[: config.references.seeds]

@@ -414,6 +414,8 @@ def test_allow_list_is_what_the_design_says():
         "sneak_masks",
         "coin_tables",
         "relevance_tables",
+        "cmff",
+        "cross_modality_tables",
     }
 
 

