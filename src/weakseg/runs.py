@@ -37,9 +37,17 @@ PUBLISHED = {
         "tables/small_families.csv",
         "tables/classifiers.csv",
         "tables/labels.csv",
+        "tables/k_curve.csv",
+        "tables/k_curve.md",
     ),
     "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
-    "figures": ("figures/overlays-{panel}.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
+    "figures": (
+        "figures/overlays-{panel}.png",
+        "figures/dice.png",
+        "figures/masks.png",
+        "figures/k_curve.png",
+        "figures/forwards.png",
+    ),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
         "tables/sneak_attack.csv",

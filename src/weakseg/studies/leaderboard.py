@@ -29,6 +29,7 @@ from weakseg.report.board import write_board
 from weakseg.report.tables import write_table
 from weakseg.studies.classifiers import classifier_rows
 from weakseg.studies.comparisons import compare_with_nulls, verdicts
+from weakseg.studies.k_curve import k_curve
 from weakseg.studies.spread import cases_of_small_families, family_statistics, ranks, variances
 
 
@@ -53,6 +54,7 @@ def run(context: Context) -> None:
     }
     for name, table in tables.items():
         write_table(table, context.out / "tables", name, ("csv",))
+    write_table(k_curve(board), context.out / "tables", "k_curve", ("csv", "md"))
     write_board(board, context.out / "tables")
     write_json(context.out / "metrics.json", _metrics(board, classifiers))
     shown = [
