@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        3,
+        4,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
@@ -114,8 +114,8 @@ STAGES: dict[str, Stage] = {
     "relevance_tables": Stage(10, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(1, "weakseg.studies.cross_modality.transition:run"),
-    "cmff": Stage(1, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(1, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cmff": Stage(2, "weakseg.studies.cross_modality.training:run", ("references",)),
+    "cross_modality_tables": Stage(2, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

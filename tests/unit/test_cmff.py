@@ -143,6 +143,15 @@ def test_soft_dice_by_hand():
     assert SOFT_DICE(probabilities, one_hot(classes)).item() == pytest.approx(1 - (1 + 0.8) / 3, abs=1e-4)
 
 
+def test_soft_dice_punishes_a_class_that_another_patch_of_the_batch_has():
+    """Class 1 on the only voxel of one patch, found; in the other it is not there and half predicted."""
+    classes = torch.tensor([1, 0]).reshape(2, 1, 1, 1)
+    probabilities = torch.zeros(2, 4, 1, 1, 1)
+    probabilities[0, 1], probabilities[1, 1] = 1, 0.5
+    # 2 x 1 over 1 + 1/4 + 1; the two other classes are nowhere, and 1.
+    assert SOFT_DICE(probabilities, one_hot(classes)).item() == pytest.approx(1 - (2 / 2.25 + 2) / 3, abs=1e-4)
+
+
 class Constant(nn.Module):
     """Three outputs whose logits are the same everywhere."""
 
