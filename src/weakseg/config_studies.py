@@ -138,9 +138,9 @@ class CrossModalityConfig(Section):
     labelled: Annotated[list[Positive], Once] = Field(
         [4, 12], description="Labelled patients with which some of them are trained, beside all of the fold's."
     )
-    scored: Positive = Field(8, description="Cases that a network learnt from and whose Dice is measured as well.")
+    scored: Positive = Field(4, description="Cases that a network learnt from and whose Dice is measured as well.")
     translated: Positive = Field(4, description="Tested cases whose modalities are translated.")
-    network: CMFFConfig = CMFFConfig(steps=150, transition=CMFTConfig(steps=60))
+    network: CMFFConfig = CMFFConfig(steps=180, transition=CMFTConfig(steps=60))
 
     @model_validator(mode="after")
     def _compares(self) -> CrossModalityConfig:
