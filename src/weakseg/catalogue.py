@@ -101,7 +101,7 @@ STAGES: dict[str, Stage] = {
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
     "leaderboard": Stage(11, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(17, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(18, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(19, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),

@@ -41,9 +41,9 @@ def draw_k_curve(board: pd.DataFrame, path: Path) -> None:
         _label(axis, group, rows, of_best)
     axes[0][0].set_ylabel(SCORES["dice"].heading)
     handles = [
-        Line2D([], [], color=UNET, marker="s", label="U-Net trained on k masks, cut at 0.5 (one draw)"),
+        Line2D([], [], color=UNET, marker="s", label="U-Net trained on k masks, cut at 0.5 (a draw for each seed)"),
         Line2D(
-            [], [], color=BEST, marker="o", label="best map at the headline, cut at the threshold of k masks (val-k)"
+            [], [], color=BEST, marker="o", label="best map at the headline, cut as k masks say (mean of all draws)"
         ),
         Line2D([], [], color=OTHER, label="all other maps and nulls"),
     ]
@@ -89,5 +89,5 @@ def _label(axis: Axes, group: tuple[str, ...], rows: pd.DataFrame, of_best: pd.D
     if len(of_best):
         first = of_best.iloc[0]
         curve = k_curve(pd.concat([of_best, rows[supervised(rows)]]))
-        title += f"\n{style.title_of(first['method'])}, {first['refinement']}: {said(curve)}"
+        title += f"\n{style.title_of(first['method'])}, {first['refinement']}:\n{said(curve)}"
     axis.set_title(title)
