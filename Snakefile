@@ -11,6 +11,7 @@ include: "rules/data.smk"
 include: "rules/classifiers.smk"
 include: "rules/maps.smk"
 include: "rules/refinements.smk"
+include: "rules/references.smk"
 include: "rules/scores.smk"
 include: "rules/studies.smk"
 include: "rules/report.smk"
@@ -47,6 +48,11 @@ rule relevance_maps:
         published("relevance_maps"),
 
 
+rule cross_modality:
+    input:
+        published("cross_modality"),
+
+
 rule studies:
     input:
         published("sneak_attack"),
@@ -54,3 +60,4 @@ rule studies:
         published("hemorrhage"),
         published("refinements"),
         published("relevance_maps"),
+        published("cross_modality"),

@@ -198,6 +198,66 @@ rule relevance_tables:
         command("relevance_tables")
 
 
+rule cmft:
+    input:
+        upstream,
+    output:
+        record("cmft"),
+    log:
+        log_of("cmft"),
+    benchmark:
+        benchmark_of("cmft")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        spec=spec,
+    shell:
+        command("cmft")
+
+
+rule cmff:
+    input:
+        upstream,
+    output:
+        record("cmff"),
+    log:
+        log_of("cmff"),
+    benchmark:
+        benchmark_of("cmff")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        spec=spec,
+    shell:
+        command("cmff")
+
+
+rule cross_modality_tables:
+    input:
+        upstream,
+    output:
+        record("cross_modality_tables"),
+    log:
+        log_of("cross_modality_tables"),
+    benchmark:
+        benchmark_of("cross_modality_tables")
+    conda:
+        "../envs/weakseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=spec,
+    shell:
+        command("cross_modality_tables")
+
+
 # A configuration that leaves a study out has no files of it, and so no such rule.
 for study in (name for name in PLANS if name != "all" and published(name)):
 

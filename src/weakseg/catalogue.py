@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack", "anomalies"]
+Purpose = Literal["labels", "scores", "oracle-set", "val-k", "mean-mask", "sneak_attack", "anomalies", "references"]
 
 FREE_PURPOSES: tuple[Purpose, ...] = ("labels", "scores", "anomalies")
 """Masks opened for these do not count towards a row's mask budget: labels have a budget of their own."""
@@ -53,6 +53,9 @@ MAP_REFINEMENTS = ("supervoxel", "clusters", "random_walker", "crf", "student")
 REFINEMENTS = ("threshold", *MAP_REFINEMENTS, "components")
 """All steps that a chain may name."""
 
+REFERENCE_FAMILIES = ("unet", "cmff")
+"""Modules of ``weakseg.references`` that learn from masks."""
+
 STAGES: dict[str, Stage] = {
     "phantom": Stage(
         2, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
@@ -85,22 +88,29 @@ STAGES: dict[str, Stage] = {
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "scores": Stage(15, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
+    "references": Stage(
+        5,
+        "weakseg.references.base:run",
+        ("references",),
+        plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
+    ),
+    "scores": Stage(17, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(15, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(16, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(6, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
     "counterfactuals": Stage(4, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(10, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(12, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(15, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(18, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(20, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(12, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(13, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
     "coin_tables": Stage(8, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
@@ -115,6 +125,10 @@ STAGES: dict[str, Stage] = {
     "refinements_tables": Stage(1, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(11, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
+    "cmft": Stage(2, "weakseg.studies.cross_modality.transition:run"),
+    "cmff": Stage(3, "weakseg.studies.cross_modality.training:run", ("references",)),
+    "cross_modality_tables": Stage(3, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 
@@ -239,6 +253,58 @@ METHODS: dict[str, Method] = {
         Method("intensity", "nulls", "plain intensity", "weakseg", null=True, asks_network=False),
         Method("untrained", "nulls", "CAM of an untrained network", "Adebayo et al. 2018, arXiv 1810.03292", null=True),
         Method("mean_mask", "mean_mask", "mean of the training masks", "weakseg", null=True, asks_network=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A network that learns to segment from masks: what weak methods are held against, never ranked among them.
+
+    Attributes:
+        name: the row key in every table.
+        family: its module in ``weakseg.references``; methods of one family are trained in one job.
+        title: how figures and pages call it.
+        citation: its source.
+        k: the number of validation patients whose masks it is trained on, and on no other; None for the training
+            masks, with validation masks to choose the checkpoint.
+        datasets: those that it is made for.
+        modalities: channels that it needs.
+        regions: nested regions that it learns to tell apart, beside the one that is scored.
+        fidelity: as that of a :class:`Method`.
+    """
+
+    name: str
+    family: str
+    title: str
+    citation: str
+    k: int | None = None
+    datasets: tuple[str, ...] = ("brats", "instance", "kits")
+    modalities: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    fidelity: Literal["faithful", "in the manner of"] = "faithful"
+
+
+_UNET = "Ronneberger et al. 2015, arXiv 1505.04597; residual: Kerfoot et al. 2018, 10.1007/978-3-030-12029-0_40"
+
+REFERENCES: dict[str, Reference] = {
+    reference.name: reference
+    for reference in (
+        Reference("unet", "unet", "U-Net, all masks", _UNET),
+        *(
+            Reference(f"unet_k{k}", "unet", f"U-Net, {k} mask{'s' if k > 1 else ''}", _UNET, k=k)
+            for k in (1, 5, 10, 20)
+        ),
+        Reference(
+            "cmff",
+            "cmff",
+            "CMFT and CMFF, training masks",
+            "Zhang et al. 2021, arXiv 2201.02356",
+            datasets=("brats",),
+            modalities=("t1", "t1ce", "t2", "flair"),
+            regions=("whole_tumour", "tumour_core", "enhancing_tumour"),
+            fidelity="in the manner of",
+        ),
     )
 }
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from weakseg.config_classifiers import ClassifiersConfig
 from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, ViewsConfig
 from weakseg.config_maps import Layer, MethodsConfig
+from weakseg.config_references import ReferencesConfig
 from weakseg.config_refinements import RefinementsConfig
 from weakseg.config_studies import StudiesConfig
 
@@ -108,6 +109,7 @@ class Config(Section):
     classifiers: ClassifiersConfig = ClassifiersConfig()
     maps: MapsConfig = MapsConfig()
     refinements: RefinementsConfig = RefinementsConfig()
+    references: ReferencesConfig = ReferencesConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     studies: StudiesConfig = StudiesConfig()
     report: ReportConfig = ReportConfig()

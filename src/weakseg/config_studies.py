@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
+from weakseg.config_cmff import CMFFConfig, CMFTConfig
 from weakseg.config_data import Millimetres, Once, Positive, Section, Share, VolumeViewConfig, odd
 from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
 from weakseg.config_refinements import check_chain
@@ -150,6 +152,41 @@ class RefinementsStudyConfig(Section):
         return self
 
 
+RowName = Literal[
+    "cmff_cmft",
+    "cmff_default",
+    "cmff_kaiming",
+    "cmff_normal",
+    "cmff_self",
+    "cmff_cmft_plain",
+    "cmff_cmft_attention",
+    "early_fusion",
+    "first_pair_cmft",
+    "second_pair_cmft",
+]
+
+
+class CrossModalityConfig(Section):
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
+        [0, 1, 2], min_length=1, description="Repetitions of all networks, and draws of labelled patients."
+    )
+    rows: Annotated[list[RowName], Once] = Field(
+        list(typing.get_args(RowName)), min_length=2, description="Networks by how they fuse, and what they begin with."
+    )
+    labelled: Annotated[list[Positive], Once] = Field(
+        [4, 12], description="Labelled patients with which some of them are trained, beside all of the fold's."
+    )
+    scored: Positive = Field(4, description="Cases that a network learnt from and whose Dice is measured as well.")
+    translated: Positive = Field(4, description="Tested cases whose modalities are translated.")
+    network: CMFFConfig = CMFFConfig(steps=180, transition=CMFTConfig(steps=60))
+
+    @model_validator(mode="after")
+    def _compares(self) -> CrossModalityConfig:
+        if not {"cmff_cmft", "cmff_default"} <= set(self.rows):
+            raise ValueError("rows: cmff_cmft and cmff_default are compared with each other; name both")
+        return self
+
+
 class StudiesConfig(Section):
     sneak_attack: SneakAttackConfig | None = Field(
         SneakAttackConfig(),
@@ -173,4 +210,9 @@ class StudiesConfig(Section):
         RelevanceMapsConfig(),
         description="Maps of glioma-grade classifiers: `snakemake relevance_maps`, if `brats` is not left out; null "
         "leaves the study out.",
+    )
+    cross_modality: CrossModalityConfig | None = Field(
+        CrossModalityConfig(),
+        description="CMFT and CMFF: `snakemake cross_modality`, if `brats` is not left out and has all four "
+        "modalities; null leaves the study out.",
     )

@@ -16,6 +16,7 @@ from weakseg.config import Config
 from weakseg.config_data import AnyDatasetConfig, KitsConfig
 from weakseg.data.inventory import content_digest
 from weakseg.errors import WeaksegError
+from weakseg.plan_references import plan_references
 from weakseg.plan_refinements import chains_of, map_chain, plan_refinements
 from weakseg.plan_views import View, layer_of, selector_of, views_of
 from weakseg.runs import STATE, Plan
@@ -44,6 +45,7 @@ def build(config: Config) -> Plan:
         every.append(data)
         folds = range(dataset.split.folds)
         repetitions = [(view, seed) for view in views_of(config, name) for seed in view.seeds]
+        asked: dict[tuple[str, str, int], list[tuple[str, list[str]]]] = {}
         for view, seed in repetitions:
             networks = [plan_classifier(plan, name, data, view, seed, fold) for fold in folds]
             classifiers += networks
@@ -67,12 +69,17 @@ def build(config: Config) -> Plan:
                 explained.setdefault(kind, []).extend(itertools.chain(*blind))
                 if len(view.seeds) > 1:
                     repeated.setdefault(kind, []).extend(itertools.chain(*blind))
-                # Parts of slices are deleted and inserted, not of volumes.
-                if view.name != "volume":
-                    faithful["faithfulness"] += [
-                        _plan_faithfulness(plan, name, data, networks[fold], blind[fold], *place, fold)
-                        for fold in folds
-                    ]
+                for fold in folds:
+                    asked.setdefault((view.name, gate, fold), []).append((networks[fold], blind[fold]))
+        # Parts of slices are deleted and inserted, not of volumes.
+        faithful["faithfulness"] += [
+            _plan_faithfulness(plan, name, data, asked[view.name, gate, fold], view, gate, fold)
+            for view in views_of(config, name)
+            if view.name != "volume"
+            for gate in view.gates
+            for fold in folds
+        ]
+        scores += plan_references(plan, name, dataset, data)
     data_of = {role: [data[role] for data in every] for role in ("index", "preprocess", "truth", "labels")}
     collect = plan.add("collect", "all", {}, scores=scores)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
@@ -323,14 +330,15 @@ def _plan_faithfulness(
     plan: Plan,
     name: str,
     data: dict[str, str],
-    classifier: str,
-    maps: Sequence[str],
+    asked: Sequence[tuple[str, Sequence[str]]],
     view: View,
     gate: str,
-    seed: int,
     fold: int,
 ) -> str:
-    """Ask a fold's classifier about the maps of all families: its slices and baselines are the same for all."""
+    """Ask a fold's classifiers, one for each seed, about the maps of all families.
+
+    A classifier's slices and baselines are the same for all of its maps.
+    """
     config = plan.config
     params = {
         "dataset": name,
@@ -338,11 +346,11 @@ def _plan_faithfulness(
         **config.protocol.faithfulness.model_dump(),
         **view.cutting,
         "data_seed": config.data_seed,
-        "seed": seed,
         "fold": fold,
     }
+    classifiers, maps = [classifier for classifier, _ in asked], [key for _, of_one in asked for key in of_one]
     upstream = {role: data[role] for role in ("index", "preprocess")}
     if any("supervoxels" in plan.runs[key].upstream for key in maps):
         upstream["supervoxels"] = data["supervoxels"]
-    label = f"{name}-{view.name}{view.suffix(gate)}-s{seed}-f{fold}"
-    return plan.add("faithfulness", label, params, **upstream, classifier=classifier, maps=maps)
+    label = f"{name}-{view.name}{view.suffix(gate)}-f{fold}"
+    return plan.add("faithfulness", label, params, **upstream, classifier=classifiers, maps=maps)

@@ -20,6 +20,7 @@ RESULTS = Path("results")
 STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
 
+CROSS_MODALITY_TABLES = ("", "_differences", "_training", "_translation")
 COIN_TABLES = ("coin", "coin_rows", "coin_differences", "coin_ranks")
 HEMORRHAGE_TABLES = ("", "_differences", "_classifiers", "_variants", "_volumes", "_costs")
 
@@ -37,9 +38,17 @@ PUBLISHED = {
         "tables/small_families.csv",
         "tables/classifiers.csv",
         "tables/labels.csv",
+        "tables/k_curve.csv",
+        "tables/k_curve.md",
     ),
     "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
-    "figures": ("figures/overlays-{panel}.png", "figures/dice.png", "figures/masks.png", "figures/forwards.png"),
+    "figures": (
+        "figures/overlays-{panel}.png",
+        "figures/dice.png",
+        "figures/masks.png",
+        "figures/k_curve.png",
+        "figures/forwards.png",
+    ),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
         "tables/sneak_attack.csv",
@@ -70,6 +79,11 @@ PUBLISHED = {
         "tables/relevance_maps_classifiers.csv",
         "tables/relevance_maps_classifiers.md",
         "figures/relevance_maps.png",
+    ),
+    "cross_modality_tables": (
+        *(f"tables/cross_modality{name}.{kind}" for name in CROSS_MODALITY_TABLES for kind in ("csv", "md")),
+        "figures/cross_modality.png",
+        "figures/cross_modality_curve.png",
     ),
 }
 """What people look for, by the stage that makes it.

@@ -52,7 +52,8 @@ def folders(tmp_path):
     ]
     pd.DataFrame(rows).to_csv(made["classifier"] / "predictions.csv", index=False)
     (made["classifier"] / "metrics.json").write_text(json.dumps({"threshold": 0.5}))
-    (made["classifier"] / "run.json").write_text(json.dumps({"params": ARCHITECTURE}))
+    record = {"key": "89abcdef", "params": {**ARCHITECTURE, "seed": 0}}
+    (made["classifier"] / "run.json").write_text(json.dumps(record))
     save_weights(made["classifier"] / "weights.safetensors", network())
     yield made
     torch.use_deterministic_algorithms(False)
@@ -101,8 +102,9 @@ def test_without_a_gate_every_slice_is_explained(run_maps):
 def test_faithfulness_asks_about_a_slice_beside_its_neighbours(run_maps, context, folders):
     made = run_maps("cam")
     maps = made.out.rename(made.out.with_name("finished"))
-    (maps / "run.json").write_text(json.dumps({"params": made.params}))
+    (maps / "run.json").write_text(json.dumps({"params": made.params, "upstream": {"classifier": ["89abcdef"]}}))
     params = {**VIEW, "dataset": "brats", "classifier": "resnet_lstm", "gate": "classifier", "data_seed": 0}
+    del params["seed"]
     params |= {"slices": 2, "steps": 4, "baselines": ["zero"], "blur_mm": 3, "randomised_cases": 1}
     running = context("faithfulness", params, **folders, maps=maps)
     explanations.run(running)

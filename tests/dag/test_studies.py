@@ -9,7 +9,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
-from weakseg.studies.plans import build_all, coin, hemorrhage, refinements, relevance_maps, sneak_attack
+from weakseg.studies.plans import build_all, coin, cross_modality, hemorrhage, refinements, relevance_maps, sneak_attack
 from weakseg.workflow import read_config
 
 SNEAKING = {"sneak_maps", "sneak_masks", "sneak_classifier", "sneak_tables"}
@@ -327,3 +327,38 @@ def test_refinements_names_bad_chains(chains, message):
     with pytest.raises(WeaksegError) as caught:
         load({"studies": {"refinements": {"chains": chains}}})
     assert message in str(caught.value)
+
+
+def test_cross_modality_trains_every_row_and_shares_cyclegans():
+    planned = cross_modality(Config())
+    trained = planned.of_stage("cmff")
+    # Ten rows with all labelled cases, three of them with 4 and 12 as well.
+    assert len(trained) == 3 * (10 + 3 * 2)
+    assert len(planned.of_stage("cmft")) == 3 * 2
+    given = {(run.params["initial"], run.params["seed"]): set() for run in trained if "transition" in run.upstream}
+    for run in trained:
+        if "transition" in run.upstream:
+            given[run.params["initial"], run.params["seed"]] |= set(run.upstream["transition"])
+    assert {initial for initial, _ in given} == {"cmft", "self"}
+    assert all(len(keys) == 1 for keys in given.values())
+
+
+def test_cyclegans_of_the_study_read_no_truth():
+    planned = cross_modality(Config())
+    above = {planned.runs[key].stage for run in planned.of_stage("cmft") for key in run.upstream["preprocess"]}
+    assert above == {"preprocess"}
+    assert all(set(run.upstream) == {"index", "preprocess"} for run in planned.of_stage("cmft"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"studies": {"cross_modality": None}},
+        {"data": {"brats": None}},
+        {"data": {"brats": {"modalities": ["t1ce", "flair"]}}},
+    ],
+)
+def test_cross_modality_can_be_left_out(raw):
+    planned = cross_modality(load(raw))
+    assert not planned.runs
+    assert not planned.published

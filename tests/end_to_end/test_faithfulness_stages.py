@@ -39,7 +39,9 @@ def again(run, tmp_path):
     """The context of the same run with other parameters, in a folder of its own."""
 
     def make(**params):
-        return Context(run.stage, run.key, {**run.params, **params}, folders_of(run), tmp_path, tmp_path / "state")
+        # The seed is that of the run's only classifier.
+        changed = {**run.params, "seed": 0, **params}
+        return Context(run.stage, run.key, changed, folders_of(run), tmp_path, tmp_path / "state")
 
     return make
 

@@ -16,7 +16,7 @@ import pytest
 from tests.end_to_end.conftest import SMOKE
 from tests.runner import methods_of, run_stages, snakemake
 
-from weakseg import plan, runs
+from weakseg import catalogue, plan, runs
 from weakseg.classifiers.learning import predict
 from weakseg.classifiers.resnet import SliceImages
 from weakseg.cli import main
@@ -36,7 +36,7 @@ def planned(smoke, monkeypatch):
 
 
 def test_every_file_is_published(planned):
-    assert len(planned.published) == 20 + 2 * len(planned.of_stage("classifier"))
+    assert len(planned.published) == 23 + 2 * len(planned.of_stage("classifier"))
     for path in planned.published:
         assert path.stat().st_size > 0, path
 
@@ -50,7 +50,7 @@ def test_leaderboard_has_every_method_at_every_point(smoke):
         for method in methods_of(config)
         for chain in (*config.refinements.chains, *(config.refinements.declared.chains if method == "layercam" else ()))
         for point in ("fixed", "label-free", "val-1", "val-3", "oracle-set")
-    }
+    } | {(name, "threshold", "fixed") for name in config.references.methods}
     assert len(board) == len(rows)
     assert set(board["source"]) == {"phantom"}
     cases = pd.read_csv(next(smoke.glob("results/runs/index/*/cases.csv")))
@@ -61,9 +61,10 @@ def test_leaderboard_has_every_method_at_every_point(smoke):
 def test_mask_budget_counts_what_was_opened(smoke):
     board = pd.read_csv(smoke / "results/smoke/tables/leaderboard.csv")
     by_point = {"fixed": 0, "label-free": 0, "val-1": 1, "val-3": 3, "oracle-set": board["n_cases"].iloc[0]}
-    made_of = 9 * (board["method"] == "mean_mask")  # the training cases
+    # The training cases; those and the validation cases; one validation case.
+    made_of = board["method"].map({"mean_mask": 9, "unet": 9 + 3, "unet_k1": 1}).fillna(0)
     assert (board["mask_budget"] == board["operating_point"].map(by_point) + made_of).all()
-    assert (board["label_budget"] > 0).all()
+    assert ((board["label_budget"] > 0) == ~board["method"].isin(list(catalogue.REFERENCES))).all()
 
 
 def test_record_says_which_mask_was_opened_for_what(planned):
@@ -72,13 +73,16 @@ def test_record_says_which_mask_was_opened_for_what(planned):
     tested = sorted(of_role["test"] + of_role["shift"])
     for run in planned.of_stage("scores"):
         opened = read_record(run.folder)["truth_opened"]
-        assert opened == {"oracle-set": tested, "scores": tested, "val-k": of_role["val"]}
+        of_maps = {"oracle-set": tested, "val-k": of_role["val"]} if run.params["view"] == "slice" else {}
+        assert opened == {"scores": tested, **of_maps}
+    (run,) = planned.of_stage("references")
+    assert read_record(run.folder)["truth_opened"] == {"references": sorted(of_role["train"] + of_role["val"])}
     (run,) = planned.of_stage("mean_mask")
     assert read_record(run.folder)["truth_opened"] == {"mean-mask": of_role["train"]}
 
 
 def test_kept_histograms_give_the_thresholds_again(planned):
-    for run in planned.of_stage("scores"):
+    for run in (run for run in planned.of_stage("scores") if run.params["view"] == "slice"):
         keys, histograms = load(run.folder / "histograms.parquet")
         assert set(keys["role"]) == {"val", "test", "shift"}
         scores = pd.read_parquet(run.folder / "scores.parquet").query("operating_point == 'val-3'")
@@ -90,7 +94,7 @@ def test_kept_histograms_give_the_thresholds_again(planned):
 
 def test_only_allowed_stages_opened_masks(planned):
     opened = {run.stage for run in planned.runs.values() if read_record(run.folder)["truth_opened"]}
-    assert opened == {"labels", "mean_mask", "scores", "figures"}
+    assert opened == {"labels", "mean_mask", "references", "scores", "figures"}
 
 
 def test_smoke_has_at_most_25_jobs(planned):
@@ -162,8 +166,8 @@ def test_without_truth_everything_blind_is_byte_equal(smoke, tmp_path, monkeypat
     run_stages(again, "phantom", "index", "preprocess", "truth", "labels", "supervoxels")
     with _no_masks(tmp_path / "hidden"):
         blind = run_stages(again, *BLIND)
-    # Training masks make `mean_mask`; what refines it, as all other maps, is blind.
-    run_stages(again, "mean_mask")
+    # Training masks make `mean_mask`; what refines it, as all other maps, is blind. References see masks too.
+    run_stages(again, "mean_mask", "references")
     with _no_masks(tmp_path / "hidden"):
         blind += run_stages(again, "refinement")
     compared = [_same_files(smoke / run.folder, tmp_path / run.folder) for run in blind]

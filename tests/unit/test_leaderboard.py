@@ -4,6 +4,7 @@ import pytest
 
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.metrics import SCORES
+from weakseg.evaluation.summary import weak
 from weakseg.randomness import rng
 from weakseg.report.board import write_board
 from weakseg.studies.comparisons import compare_with_nulls
@@ -338,3 +339,35 @@ def test_readable_board_shows_the_headline_and_says_which(tmp_path):
 def test_readable_board_at_the_declared_headline_needs_no_excuse(tmp_path):
     write_board(board_of(at_points({"val-5": 0.1, "val-10": 0})), tmp_path)
     assert "Sorted by Dice at `val-10`.\n" in (tmp_path / "leaderboard.md").read_text()
+
+
+def with_references(table):
+    """The same scores with those of two references, which are better than all maps."""
+    rows = table[(table["method"] == "gradcam") & (table["operating_point"] == "fixed")]
+    none = {"view": "supervised", "classifier": "none", "gate": "none", "label_budget": 0}
+    added = [
+        rows.assign(method=name, dice=rows["dice"] + better, mask_budget=masks, **none)
+        for name, better, masks in (("unet_k1", 0.1, 1), ("unet", 0.2, 64))
+    ]
+    return pd.concat([table, *added], ignore_index=True)
+
+
+def test_references_are_not_ranked_and_change_nothing_for_maps(board):
+    table = with_references(scores())
+    found = leaderboard(table, comparisons(weak(table)), 0, 200)
+    references = found.tail(2)
+    assert references["method"].tolist() == ["unet", "unet_k1"]
+    assert references["mask_budget"].tolist() == [64, 1]
+    assert references["headline"].tolist() == ["yes", "yes"]
+    assert references[["rank", "beats_null", "p_holm"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(found.head(len(board)), board, check_dtype=False)
+
+
+def test_references_have_a_table_of_their_own_below_the_maps(tmp_path):
+    table = with_references(scores())
+    write_board(leaderboard(table, comparisons(weak(table)), 0, 200), tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    ranked, beside = text.split("Supervised references")
+    assert "U-Net" not in ranked
+    assert "| U-Net, all masks |" in beside
+    assert "view" not in ranked

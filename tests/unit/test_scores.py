@@ -119,7 +119,7 @@ def test_what_is_left_out_is_said(running, capsys):
     stage.run(running)
     expected = "val-5 is left out: fold 0 has 2 validation patients with a lesion"
     assert expected in capsys.readouterr().err
-    assert pd.read_csv(running.out / "left_out.csv")["operating_point"].tolist() == ["val-5"]
+    assert pd.read_csv(running.out / "left_out.csv")["left_out"].tolist() == ["val-5"]
 
 
 def test_components_clean_after_the_cut(running):

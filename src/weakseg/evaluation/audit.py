@@ -14,7 +14,8 @@ from weakseg.evaluation.duplicates import near_duplicates
 from weakseg.evaluation.finished import Results
 from weakseg.evaluation.histogram import best_threshold, load
 from weakseg.evaluation.points import STEP
-from weakseg.evaluation.recompute import MATCHED, draw_again, expected_rows, places
+from weakseg.evaluation.recompute import MATCHED, allowed_again, draw_again, expected_rows, places
+from weakseg.references.masks import masks_by_method
 from weakseg.runs import Plan, Run
 
 SAME = 1e-9
@@ -126,6 +127,8 @@ def _openings(results: Results) -> Iterator[str]:
         if set(record["masks_used"]) != results.masks_used(run):
             counted, logged = len(record["masks_used"]), len(results.masks_used(run))
             yield f"{run.record}: masks_used names {counted} masks, the logs up to it {logged}"
+        if run.stage == "references":
+            yield from _masks_of_others(results, run)
         for purpose, wanted in _to_open(results, run).items():
             for case in sorted(results.opened(run, purpose) - wanted):
                 yield f"{run.record}: {purpose} opened the mask of {case}, which is none of its cases"
@@ -133,11 +136,21 @@ def _openings(results: Results) -> Iterator[str]:
                 yield f"{run.record}: {purpose} needs the mask of {case}, which is not logged"
 
 
+def _masks_of_others(results: Results, run: Run) -> Iterator[str]:
+    """References that were made with other masks than those that they may see."""
+    may = allowed_again(results, run)
+    for method, cases in masks_by_method(run.folder).items():
+        for case in sorted(set(cases) ^ may.get(method, set())):
+            yield f"{run.record}: {method} was made {'with' if case in cases else 'without'} the mask of {case}; wrong"
+
+
 def _to_open(results: Results, run: Run) -> dict[str, set[str]]:
     """Cases whose masks a run has to open, by purpose, for the stages whose masks cost something."""
     if run.stage == "mean_mask":
         roles = results.cases(run)[f"role_f{run.params['fold']}"]
         return {"mean-mask": set(roles.index[roles == "train"]) - results.lesion_free(run)}
+    if run.stage == "references":
+        return {"references": set().union(*allowed_again(results, run).values())}
     if run.stage != "scores":
         return {}
     looked_at, free = places(results.cases(run), draw_again(results, run)), results.lesion_free(run)

@@ -1,13 +1,14 @@
-"""How well the maps of a fold explain its classifier: the stage ``faithfulness``. It reads no mask.
+"""How well the maps of a fold explain its classifiers: the stage ``faithfulness``. It reads no mask.
 
-All methods are asked about the same few slices of each tested case, drawn among those that the gate lets through.
+Each seed has a classifier, which is asked about its own maps alone. All methods are asked about the same
+few slices of each tested case, drawn among those that the gate lets through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,26 @@ class Drawn:
 
 def run(context: Context) -> None:
     """Write ``values.parquet`` for the tested cases of a fold; shift cases are left out."""
-    params = context.params
     reproducible(context.threads, context.device)
+    of_seeds = (_values(_of_classifier(context, folder)) for folder in context.upstream["classifier"])
+    write_values(context.out, [row for values in of_seeds for row in values])
+
+
+def _of_classifier(context: Context, classifier: Path) -> Context:
+    """The same run with a single classifier, its seed and its maps; what is counted goes to the same counts."""
+    record = read_record(classifier)
+    maps = [
+        folder
+        for folder in context.upstream["maps"]
+        if read_record(folder)["upstream"]["classifier"] == [record["key"]]
+    ]
+    params = {**context.params, "seed": record["params"]["seed"]}
+    return replace(context, params=params, upstream={**context.upstream, "classifier": [classifier], "maps": maps})
+
+
+def _values(context: Context) -> list[dict[str, Any]]:
+    """Rows of the tested cases for one classifier."""
+    params = context.params
     cases = read_cases(context.folder("index")).set_index("case")
     tested = cases.index[cases[f"role_f{params['fold']}"] == "test"]
     families = {folder: read_record(folder)["params"]["methods"] for folder in context.upstream["maps"]}
@@ -89,7 +108,7 @@ def run(context: Context) -> None:
             left -= 1
         context.count("slices", len(drawn.selected))
         values += rows_of(context, params["dataset"], cases.loc[case], case, str(params["seed"]), found)
-    write_values(context.out, values)
+    return values
 
 
 def _logit_scale(classifier: Path) -> float:

@@ -12,6 +12,7 @@ from weakseg.data.index import read_cases
 from weakseg.data.truth import LESION_FREE
 from weakseg.errors import WeaksegError
 from weakseg.execution import read_record
+from weakseg.references.masks import masks_by_method
 from weakseg.runs import Plan, Run
 
 
@@ -66,3 +67,9 @@ class Results:
             before = [self.masks_used(above) for role in run.upstream for above in self.upstream(run, role)]
             self._used[run.key] = frozenset().union(*own, *before)
         return self._used[run.key]
+
+    def masks_behind(self, maps: Run, method: str) -> frozenset[str]:
+        """Cases whose masks the maps of a method were made with; references of one run have masks of their own."""
+        if maps.stage != "references":
+            return self.masks_used(maps)
+        return frozenset(masks_by_method(maps.folder).get(method, ()))

@@ -18,6 +18,10 @@ from weakseg.evaluation.lesions import Lesions
 from weakseg.evaluation.protocol import RAW, normalise
 from weakseg.evaluation.segmentation import Surface, box_of, diagonal
 from weakseg.execution import Context, read_record
+from weakseg.references.masks import masks_by_method
+
+LEFT_OUT = ["dataset", "left_out", "reason"]
+"""Columns of the tables of what a data set is too small for: operating points and references."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Source:
         chain: refinements; ``threshold`` for raw maps.
         fold: whose classifier was explained.
         masks_used: cases whose masks the maps were made with.
+        probability: they are probabilities, which are not normalised.
     """
 
     folder: Path
@@ -37,6 +42,7 @@ class Source:
     chain: str
     fold: int
     masks_used: frozenset[str]
+    probability: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,12 @@ def read_sources(context: Context) -> Iterator[Source]:
     for folder in context.upstream["maps"]:
         record = read_record(folder)
         fold = folds[record["key"]] = record["params"]["fold"]
-        for method in record["params"]["methods"]:
-            source = Source(folder / method, method, RAW, fold, frozenset(record["masks_used"]))
+        supervised = record.get("stage") == "references"
+        behind = (
+            masks_by_method(folder) if supervised else dict.fromkeys(record["params"]["methods"], record["masks_used"])
+        )
+        for method, masks_used in behind.items():
+            source = Source(folder / method, method, RAW, fold, frozenset(masks_used), supervised)
             raw[fold, method] = source
             yield source
     for folder in context.upstream["refinements"]:
@@ -109,14 +119,14 @@ def read_truth(context: Context, case: str, purpose: Purpose) -> Truth:
 def read_map(context: Context, source: Source, case: str, truth: Truth) -> tuple[NDArray, NDArray]:
     """A map on the box of the truth: as it is stored, and in [0, 1]; each (X, Y, Z) float32, 0 outside the foreground.
 
-    Both are the same after a refinement, which normalises.
+    Both are the same after a refinement, which normalises, and for probabilities.
     """
     stored, affine = nifti.read(source.folder / f"{case}.nii.gz")
 
     def on_box(volume: NDArray) -> NDArray:
         return np.where(truth.foreground, resample(volume, affine, truth.lesion.shape, truth.affine, "linear"), 0)
 
-    if source.chain != RAW:
+    if source.chain != RAW or source.probability:
         relevance = on_box(stored)
         return relevance, relevance
     return on_box(stored), on_box(normalise(stored, read_foreground(context.folder("preprocess"), case)[0]))

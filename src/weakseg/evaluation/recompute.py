@@ -26,6 +26,7 @@ from weakseg.evaluation.points import (
     draw_validation,
 )
 from weakseg.evaluation.protocol import PAPER, RAW
+from weakseg.references.masks import Allowed, allowed
 from weakseg.runs import Run
 
 MATCHED = ["role", "fold", "case", "method", "refinement", "operating_point"]
@@ -45,6 +46,18 @@ def draw_again(results: Results, run: Run) -> dict[int, Draws]:
         results.cases(run), read_labels(labels.folder), folds, sizes, params["draws"], params["data_seed"]
     )
     return drawn
+
+
+def allowed_again(results: Results, run: Run) -> dict[str, set[str]]:
+    """The cases whose masks each method of a run of references has to open, but for those that nobody drew."""
+    params, free = run.params, results.lesion_free(run)
+    (labels,) = results.upstream(run, "labels")
+    drawn = (params["fold"], params["draw"], params["data_seed"])
+    found = {
+        method: allowed(settings, results.cases(run), read_labels(labels.folder), *drawn)
+        for method, settings in params["methods"].items()
+    }
+    return {method: {*may.train, *may.val} - free for method, may in found.items() if isinstance(may, Allowed)}
 
 
 def places(cases: pd.DataFrame, draws: dict[int, Draws]) -> set[Place]:
@@ -83,13 +96,14 @@ def expected_rows(results: Results, run: Run) -> pd.DataFrame:
     for (fold, method, chain), of_map in maps.groupby(["fold", "method", "refinement"]):
         validation = _by_case(of_map[of_map["role"] == "val"])
         by_draws = cut_by_draws(draws[fold], validation, results.opened(run, "val-k"))
-        blind_null = run.params["gate"] == "none" and catalogue.METHODS[method].null
+        supervised = method in catalogue.REFERENCES
+        unlabelled = supervised or (run.params["gate"] == "none" and catalogue.METHODS[method].null)
         for row in of_map[of_map["role"] != "val"].itertuples():
             cuts = dict(cut_by_case(points, row.histogram)) | by_draws
             if "oracle-set" in points:
                 cuts |= cut_by_set(sets[row.role, method, chain], results.opened(run, "oracle-set"))
             row_facts = {"role": row.role, "fold": fold, "case": row.case, "method": method}
-            row_facts["label_budget"] = 0 if blind_null else labels_used[fold]
+            row_facts["label_budget"] = 0 if unlabelled else labels_used[fold]
             for name in (name for name, its_maps in run.params["chains"].items() if its_maps == chain):
                 for facts in _rows(cuts, row.histogram, behind[fold, method, chain], name):
                     rows.append(row_facts | facts)
@@ -130,12 +144,12 @@ def _masks_behind(results: Results, run: Run) -> dict[tuple[int, str, str], froz
     behind = {}
     for maps in results.upstream(run, "maps"):
         for method in maps.params["methods"]:
-            behind[maps.params["fold"], method, "threshold"] = results.masks_used(maps)
+            behind[maps.params["fold"], method, "threshold"] = results.masks_behind(maps, method)
     for refinement in results.upstream(run, "refinements"):
         for maps in results.upstream(refinement, "maps"):
             for chain, chosen in refinement.params["chains"].items():
                 for method in (name for name in maps.params["methods"] if chosen is None or name in chosen):
-                    behind[maps.params["fold"], method, chain] = behind[maps.params["fold"], method, "threshold"]
+                    behind[maps.params["fold"], method, chain] = results.masks_behind(maps, method)
     return behind
 
 

@@ -41,7 +41,7 @@ from weakseg.evaluation.points import (
 )
 from weakseg.evaluation.protocol import PAPER, RAW
 from weakseg.evaluation.published import cut_change
-from weakseg.evaluation.reading import Source, Truth, read_map, read_sources, read_truth
+from weakseg.evaluation.reading import LEFT_OUT, Source, Truth, read_map, read_sources, read_truth
 from weakseg.evaluation.segmentation import false_positives, overlap, volume_errors
 from weakseg.execution import Context, read_record
 from weakseg.refinements.components import clean
@@ -76,7 +76,7 @@ def run(context: Context) -> None:
     Scores: one row per tested case, method, refinement and operating point. Maps are brought to the publisher's grid
     before they are cut, so that millimetres are true. Thresholds are chosen on the map, ``components`` cleans the mask
     after the cut. Histograms: one row per map of a tested case, or of a validation case that a draw took. Left out:
-    the operating points that the data set is too small for, and why.
+    the operating points and references that the data set is too small for, and why.
     """
     params = context.params
     cases = read_cases(context.folder("index")).set_index("case", drop=False)
@@ -97,11 +97,14 @@ def run(context: Context) -> None:
 
 
 def _write_left_out(context: Context, left_out: dict[str, str]) -> None:
-    columns = ["dataset", "operating_point", "reason"]
+    """Those of operating points, and of the references that are scored."""
     rows = [(context.params["dataset"], point, reason) for point, reason in left_out.items()]
-    for dataset, point, reason in rows:
-        print(f"scores: {dataset}: {point} is left out: {reason}", file=sys.stderr)
-    pd.DataFrame(rows, columns=columns).to_csv(context.out / "left_out.csv", index=False)
+    for folder in context.upstream["maps"]:
+        if (folder / "left_out.csv").exists():
+            rows += pd.read_csv(folder / "left_out.csv").itertuples(index=False, name=None)
+    for dataset, what, reason in dict.fromkeys(rows):
+        print(f"scores: {dataset}: {what} is left out: {reason}", file=sys.stderr)
+    pd.DataFrame(list(dict.fromkeys(rows)), columns=LEFT_OUT).to_csv(context.out / "left_out.csv", index=False)
 
 
 def _validating(draws: dict[int, Draws]) -> Iterator[Place]:
@@ -289,7 +292,7 @@ def _box_hits(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label_budget(context: Context, source: Source) -> int:
-    """Labels that the case's classifier was trained and validated on; none for ungated nulls."""
-    if context.params["gate"] == "none" and catalogue.METHODS[source.method].null:
+    """Labels that the case's classifier was trained and validated on; none for ungated nulls and for references."""
+    if source.probability or (context.params["gate"] == "none" and catalogue.METHODS[source.method].null):
         return 0
     return int(read_record(context.upstream["classifiers"][source.fold])["counts"]["labels_used"])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from weakseg import catalogue
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.protocol import HEADLINE, PAPER
 
@@ -22,6 +23,20 @@ _HEADLINE_K = int(HEADLINE.removeprefix("val-"))
 
 UPPER_BOUND = "oracle-set"
 """The operating point that reads the tested masks: shown, never ranked."""
+
+
+REFERENCE_POINT = "fixed"
+"""The operating point of supervised references, whose probabilities are cut at 0.5: their headline."""
+
+
+def supervised(rows: pd.DataFrame) -> pd.Series:
+    """Which rows, of any table with ``method``, are of supervised references; (N,) bool."""
+    return rows["method"].isin(list(catalogue.REFERENCES))
+
+
+def weak(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of maps: those of supervised references are ranked and tested against nobody."""
+    return rows[~supervised(rows)]
 
 
 def headline_point(points: Iterable[str]) -> str:

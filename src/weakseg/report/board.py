@@ -9,8 +9,8 @@ import pandas as pd
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.metrics import SCORES
 from weakseg.evaluation.protocol import HEADLINE
-from weakseg.evaluation.summary import GROUP, UPPER_BOUND
-from weakseg.report.style import title_of_data
+from weakseg.evaluation.summary import GROUP, UPPER_BOUND, supervised, weak
+from weakseg.report.style import title_of, title_of_data
 from weakseg.report.tables import write_table
 
 METRICS = ["nsd", "hd95_mm", "lesion_f1", "false_positive_ml", "auprc"]
@@ -41,6 +41,7 @@ def write_board(board: pd.DataFrame, folder: Path) -> None:
 
 
 def _section(board: pd.DataFrame, rows: pd.DataFrame) -> str:
+    rows, references = weak(rows), rows[supervised(rows)]
     first = rows.iloc[0]
     point = first["operating_point"]
     said = f"{first['region']}, {first['n_cases']} cases with a lesion, {first['n_lesion_free']} without. "
@@ -48,8 +49,23 @@ def _section(board: pd.DataFrame, rows: pd.DataFrame) -> str:
     said += "." if point == HEADLINE else f", as this data set has no `{HEADLINE}` (`left_out.csv`, `protocol.val_k`)."
     if point == UPPER_BOUND:
         said += " That is an upper bound: nothing is ranked."
-    table = _readable(board, rows).to_markdown(index=False, disable_numparse=True)
-    return f"## {title_of_data(first['dataset'], first['source'])}\n\n{said}\n\n{table}"
+    table = _markdown(_readable(weak(board), rows))
+    section = f"## {title_of_data(first['dataset'], first['source'])}\n\n{said}\n\n{table}"
+    return section if references.empty else f"{section}\n\n{_beside(references)}"
+
+
+def _beside(references: pd.DataFrame) -> str:
+    """The supervised references of a data set: not ranked, and without the columns that only maps have."""
+    table = _numbers(references[["method"]].assign(method=references["method"].map(title_of)), references)
+    said = "Supervised references, which learn from masks (`masks`: how many), cut at 0.5. They are not ranked."
+    return f"{said}\n\n{_markdown(table)}"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A table of text; what no row has is no column: lesion-free cases, points that the configuration leaves out."""
+    shown = table.loc[:, (table != "").any()]
+    text: str = shown.to_markdown(index=False, disable_numparse=True)
+    return text
 
 
 def _readable(board: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,22 +73,28 @@ def _readable(board: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     identity = [*IDENTITY, *(name for name in ("view", "classifier", "gate") if board[name].nunique() > 1)]
     table = rows[["rank", *identity]].copy()
     table["rank"] = ["" if pd.isna(rank) else str(rank) for rank in rows["rank"]]
-    table[SCORES["dice"].heading + " [95 %]"] = [
-        f"{row.dice:.3f} [{row.dice_low:.3f}, {row.dice_high:.3f}]" for row in rows.itertuples()
-    ]
-    for name in METRICS:
-        table[SCORES[name].heading] = [_number(value) for value in rows[name]]
+    table = _numbers(table, rows)
     table["prevalence"] = [_number(value) for value in rows["prevalence"]]
     same = [name for name in ROW_KEY if name != "operating_point"]
     for point, heading in (("label-free", "Dice, no mask"), (UPPER_BOUND, "Dice, upper bound")):
         dice = board[board["operating_point"] == point].set_index(same)["dice"]
         table[heading] = [_number(dice.get(tuple(row[same]))) for _, row in rows.iterrows()]
-    table["predicted in lesion-free cases (ml) ↓"] = [_number(value) for value in rows["lesion_free_ml"]]
-    table["masks"] = rows["mask_budget"].astype(str)
     table["effect"] = [_number(value) for value in rows["effect"]]
     table["beats nulls"] = rows["beats_null"].fillna("")
-    # What no row has is no column: lesion-free cases, points that the configuration leaves out.
-    return table.loc[:, (table != "").any()]
+    return table
+
+
+def _numbers(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """A table with what maps and references have both: Dice, METRICS, and what was predicted in lesion-free cases."""
+    table = table.copy()
+    table[SCORES["dice"].heading + " [95 %]"] = [
+        f"{row.dice:.3f} [{row.dice_low:.3f}, {row.dice_high:.3f}]" for row in rows.itertuples()
+    ]
+    for name in METRICS:
+        table[SCORES[name].heading] = [_number(value) for value in rows[name]]
+    table["predicted in lesion-free cases (ml) ↓"] = [_number(value) for value in rows["lesion_free_ml"]]
+    table["masks"] = rows["mask_budget"].astype(str)
+    return table
 
 
 def _number(value: float | None) -> str:

@@ -22,21 +22,26 @@ from weakseg.data.truth import open_lesion
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.histogram import histogram, otsu
 from weakseg.evaluation.protocol import in_order, normalise
-from weakseg.evaluation.summary import patient_means
+from weakseg.evaluation.summary import patient_means, supervised, weak
 from weakseg.execution import Context, read_record
 from weakseg.report import style
 from weakseg.report.curves import Minutes, draw_budgets, draw_forwards, forwards_per_case
+from weakseg.report.k_curve import draw_k_curve
+
+LINES = ("-", "--", "-.", ":")
+"""Of references in the panels of maps."""
 
 
 def run(context: Context) -> None:
-    """Write ``overlays-<data set>-<view>.png``, ``dice.png``, ``masks.png`` and ``forwards.png`` to ``figures``."""
+    """Write to ``figures``: ``overlays-<data set>-<view>``, ``dice``, ``masks``, ``k_curve`` and ``forwards``, PNG."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
     board = pd.read_csv(context.folder("leaderboard") / "tables" / "leaderboard.csv", keep_default_na=False)
-    figures = context.out / "figures"
+    figures, maps = context.out / "figures", weak(board)
     draw_dice(board, patient_means(scores, "test", ["dice"]), figures / "dice.png")
     minutes = Minutes(*(context.params[f"minutes_per_{what}"] for what in ("mask", "slice_label", "grade")))
-    draw_budgets(board, minutes, figures / "masks.png")
-    draw_forwards(board, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
+    draw_budgets(maps, minutes, figures / "masks.png")
+    draw_k_curve(board, figures / "k_curve.png")
+    draw_forwards(maps, forwards_per_case(context.upstream["counted"]), figures / "forwards.png")
     for index in context.upstream["index"]:
         pictures = sorted(_pictures(context, index), key=lambda picture: picture.view)
         for view, of_view in itertools.groupby(pictures, key=lambda picture: picture.view):
@@ -47,6 +52,8 @@ def run(context: Context) -> None:
 def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     """Dice of every row of the leaderboard: the mean with its 95 % interval, and each patient as a dot.
 
+    Supervised references have a panel of their own, and their means are lines in the panels of their data set.
+
     Args:
         board: the leaderboard.
         patients: Dice by row key and patient.
@@ -55,6 +62,9 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     points = in_order(board["operating_point"])
     chains = list(dict.fromkeys(sorted(board["refinement"], key=lambda chain: (chain != "threshold", chain))))
     colours = dict(zip(chains, itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
+    references = board[supervised(board)]
+    names = [name for name in catalogue.REFERENCES if name in set(references["method"])]
+    lines = dict(zip(names, itertools.cycle(LINES), strict=False))
     panels = list(board.groupby(style.PANEL))
     sizes = [rows["method"].nunique() for _, rows in panels]
     figure, axes = plt.subplots(
@@ -65,21 +75,42 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
         squeeze=False,
     )
     for line, (key, rows) in zip(axes, panels, strict=True):
-        order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
-        for axis, point in zip(line, points, strict=True):
-            _draw_point(axis, rows[rows["operating_point"] == point], patients, order, colours)
-            _label_point(axis, point)
-            # Alike in all panels: a point may have rows of few methods.
-            axis.set_ylim(-0.6, len(order) - 0.4)
-        line[0].set_yticks(range(len(order)), [style.title_of(name) for name in order])
-        line[0].set_ylabel(style.title_of_panel(*key))
+        shown = dict(zip(points, line, strict=True))
+        if supervised(rows).all():
+            # They are cut at one point alone, and stand in its column.
+            for point in set(points) - set(rows["operating_point"]):
+                shown.pop(point).set_visible(False)
+        else:
+            beside = references[(references[style.PANEL[:2]] == list(key[:2])).all(axis=1)]
+            for axis, row in itertools.product(line, beside.itertuples()):
+                axis.axvline(row.dice, color="k", ls=lines[row.method], lw=0.7, zorder=0)
+        _draw_panel(shown, key, rows, patients, colours)
     handles = [
         Line2D([], [], marker="o", ls="", color=colour, label=f"refinement: {chain}")
         for chain, colour in colours.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    handles += [
+        Line2D([], [], color="k", ls=line, lw=0.7, label=f"mean of the reference {style.title_of(name)}")
+        for name, line in lines.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(3, len(chains)))
     figure.suptitle("Dice of each tested patient, mean and 95 % interval")
     style.save(figure, path)
+
+
+def _draw_panel(
+    line: dict[str, Axes], key: tuple[str, ...], rows: pd.DataFrame, patients: pd.DataFrame, colours: dict[str, str]
+) -> None:
+    """Rows of one data set, view and gate, at each operating point that has an axis."""
+    order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
+    for point, axis in line.items():
+        _draw_point(axis, rows[rows["operating_point"] == point], patients, order, colours)
+        _label_point(axis, point)
+        # Alike in all panels: a point may have rows of few methods.
+        axis.set_ylim(-0.6, len(order) - 0.4)
+    first = next(iter(line.values()))
+    first.set_yticks(range(len(order)), [style.title_of(name) for name in order])
+    first.set_ylabel(style.title_of_panel(*key))
 
 
 def _draw_point(

@@ -43,7 +43,9 @@ def point_marker(point: str) -> str:
 
 
 def title_of(method: str) -> str:
-    """How a figure calls a method; nulls say that they are nulls."""
+    """How a figure calls a method or a reference; nulls say that they are nulls."""
+    if method in catalogue.REFERENCES:
+        return catalogue.REFERENCES[method].title
     facts = catalogue.METHODS[method]
     return f"null: {facts.title}" if facts.null else facts.title
 
@@ -56,8 +58,8 @@ def title_of_data(dataset: str, source: str) -> str:
 def title_of_panel(dataset: str, source: str, view: str, gate: str) -> str:
     """How a figure calls rows of one data set, view and gate; slices behind their gate need no word."""
     title = title_of_data(dataset, source)
-    if view == "volume":
-        return f"{title}\nvolumes"
+    if view in ("volume", "supervised"):
+        return f"{title}\n{'volumes' if view == 'volume' else 'supervised references'}"
     words = [*(["sequences"] if view == "sequence" else []), *(["no gate"] if gate == "none" else [])]
     return f"{title}\n{', '.join(words)}" if words else title
 

@@ -12,13 +12,24 @@ from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.metrics import SCORES
 from weakseg.evaluation.protocol import in_order
 from weakseg.evaluation.statistics import mean_intervals
-from weakseg.evaluation.summary import FAMILY, GROUP, UPPER_BOUND, headline_point, lesion_bearing, patient_means
+from weakseg.evaluation.summary import (
+    FAMILY,
+    GROUP,
+    REFERENCE_POINT,
+    UPPER_BOUND,
+    headline_point,
+    lesion_bearing,
+    patient_means,
+    supervised,
+    weak,
+)
 from weakseg.execution import Context, read_record, write_json
 from weakseg.randomness import rng
 from weakseg.report.board import write_board
 from weakseg.report.tables import write_table
 from weakseg.studies.classifiers import classifier_rows
 from weakseg.studies.comparisons import compare_with_nulls, verdicts
+from weakseg.studies.k_curve import k_curve
 from weakseg.studies.spread import cases_of_small_families, family_statistics, ranks, variances
 
 
@@ -26,22 +37,24 @@ def run(context: Context) -> None:
     """Write the tables of the benchmark and ``metrics.json``."""
     scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
     seed, resamples = context.params["data_seed"], context.params["bootstrap"]
-    comparisons = pd.DataFrame(compare_with_nulls(lesion_bearing(scores, "test"), seed, resamples))
+    maps = weak(scores)
+    comparisons = pd.DataFrame(compare_with_nulls(lesion_bearing(maps, "test"), seed, resamples))
     board = leaderboard(scores, comparisons, seed, resamples)
-    ranked = ranks(scores, seed, resamples)
+    ranked = ranks(maps, seed, resamples)
     classifiers = pd.DataFrame(classifier_rows(context.upstream["classifiers"]))
     tables = {
         "leaderboard": board,
         "comparisons": comparisons,
-        "statistics": family_statistics(scores, ranked),
+        "statistics": family_statistics(maps, ranked),
         "ranks": ranked,
-        "variances": variances(scores),
-        "small_families": cases_of_small_families(scores),
+        "variances": variances(maps),
+        "small_families": cases_of_small_families(maps),
         "classifiers": classifiers,
         "labels": pd.DataFrame(_label_rows(context)),
     }
     for name, table in tables.items():
         write_table(table, context.out / "tables", name, ("csv",))
+    write_table(k_curve(board), context.out / "tables", "k_curve", ("csv", "md"))
     write_board(board, context.out / "tables")
     write_json(context.out / "metrics.json", _metrics(board, classifiers))
     shown = [
@@ -66,7 +79,8 @@ def leaderboard(scores: pd.DataFrame, comparisons: pd.DataFrame, seed: int, resa
     with a lesion; ``recall_<band>_ml`` is the share of all lesions of a volume that are found. ``n_cases`` counts the
     cases behind them, ``n_empty`` those with an empty prediction in any seed. ``mask_budget`` is the number of masks
     that the row needed, ``label_budget`` the largest number of labels (of slices, or grades) that one of its
-    classifiers used, ``anatomy`` the organ masks. Rows of `oracle-set` are upper bounds and have no rank.
+    classifiers used, ``anatomy`` the organ masks. Rows of `oracle-set` are upper bounds and have no rank. Supervised
+    references have none either, and no verdict; their headline is `fixed`, and they come last.
     ``dice_shift`` is the Dice on the shift fold. ``lesion_free_ml`` and ``lesion_free_touched`` are the mean volume
     predicted in lesion-free cases, and the share of their slices with any.
     """
@@ -76,13 +90,20 @@ def leaderboard(scores: pd.DataFrame, comparisons: pd.DataFrame, seed: int, resa
     if len(shifted):
         of_shift = shifted.groupby(ROW_KEY)["dice"].agg(dice_shift="mean", n_shift="size")
         board = board.merge(of_shift.reset_index(), on=ROW_KEY, how="left")
-    headline = board.groupby(GROUP)["operating_point"].transform(headline_point) == board["operating_point"]
+    reference, maps = supervised(board), weak(board)
+    headline = maps.groupby(GROUP)["operating_point"].transform(headline_point) == maps["operating_point"]
+    headline = headline.reindex(board.index, fill_value=False) | (
+        reference & (board["operating_point"] == REFERENCE_POINT)
+    )
     board.insert(len(ROW_KEY), "headline", headline.map({True: "yes", False: "no"}))
-    rank = board[board["operating_point"] != UPPER_BOUND].groupby(FAMILY)["dice"].rank(ascending=False, method="min")
+    rank = maps[maps["operating_point"] != UPPER_BOUND].groupby(FAMILY)["dice"].rank(ascending=False, method="min")
     board.insert(len(ROW_KEY) + 1, "rank", rank.astype("Int64"))
     board = board.merge(verdicts(comparisons), on=ROW_KEY, how="left")
+    # References stand together, behind all maps.
     place = {point: number for number, point in enumerate(in_order(board["operating_point"]))}
-    board["_place"] = board["operating_point"].map(place).where(~headline, -1)
+    # Merging keeps the order, not the index.
+    headline, reference = board["headline"] == "yes", supervised(board)
+    board["_place"] = board["operating_point"].map(place).where(~headline, -1).where(~reference, len(place))
     board = board.sort_values([*GROUP, "_place", "dice"], ascending=[True] * 4 + [False], kind="stable")
     return board.drop(columns="_place").reset_index(drop=True)
 

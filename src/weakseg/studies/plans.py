@@ -6,6 +6,7 @@ from weakseg import plan
 from weakseg.config import Config
 from weakseg.runs import Plan
 from weakseg.studies.coin.plan import coin
+from weakseg.studies.cross_modality.plan import cross_modality
 from weakseg.studies.hemorrhage.plan import hemorrhage
 from weakseg.studies.refinements.plan import refinements
 from weakseg.studies.relevance_maps.plan import relevance_maps
@@ -24,5 +25,6 @@ def build_all(config: Config) -> dict[str, Plan]:
         "hemorrhage": hemorrhage,
         "refinements": refinements,
         "relevance_maps": relevance_maps,
+        "cross_modality": cross_modality,
     }
     return {"all": plan.build(config), **{name: plan_of(config) for name, plan_of in studies.items()}}
