@@ -115,7 +115,7 @@ STAGES: dict[str, Stage] = {
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(1, "weakseg.studies.cross_modality.transition:run"),
     "cmff": Stage(2, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(2, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cross_modality_tables": Stage(3, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

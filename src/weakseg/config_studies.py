@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
-from weakseg.config_cmff import CMFFConfig, CMFTConfig
+from weakseg.config_cmff import CMFFConfig
 from weakseg.config_data import Once, Positive, Section, Share, VolumeViewConfig
 from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
 
@@ -140,7 +140,7 @@ class CrossModalityConfig(Section):
     )
     scored: Positive = Field(4, description="Cases that a network learnt from and whose Dice is measured as well.")
     translated: Positive = Field(4, description="Tested cases whose modalities are translated.")
-    network: CMFFConfig = CMFFConfig(steps=180, transition=CMFTConfig(steps=60))
+    network: CMFFConfig = CMFFConfig(steps=180)
 
     @model_validator(mode="after")
     def _compares(self) -> CrossModalityConfig:
