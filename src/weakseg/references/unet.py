@@ -120,7 +120,8 @@ def segment(network: nn.Module, params: dict[str, Any], device: str, image: NDAr
     probability = np.zeros(image.shape[1:], dtype=np.float32)
     box = box_of(np.any(image != 0, axis=0))
     x, y, z = params["patch"]
-    volume = torch.from_numpy(np.ascontiguousarray(image[:, *box]))
+    # A copy, since memory maps cannot be written to.
+    volume = torch.from_numpy(np.array(image[:, *box], dtype=np.float32))
     units = volume.movedim(3, 0) if z == 1 else volume[None]
     window = (x, y) if z == 1 else (x, y, z)
     inferer = SlidingWindowInferer(window, WINDOWS, params["overlap"], mode="gaussian")
