@@ -88,7 +88,7 @@ def corner(example: Example, size: Sequence[int], on_lesion: bool, generator: np
         at = np.array([generator.integers(side.start, side.stop) for side in example.foreground])
     # Anywhere in the patch, but inside the grid where it is large enough.
     start = at - [generator.integers(width) for width in size]
-    return [int(np.clip(s, 0, max(0, n - width))) for s, n, width in zip(start, example.shape, size, strict=True)]
+    return [int(min(max(s, 0), max(0, n - width))) for s, n, width in zip(start, example.shape, size, strict=True)]
 
 
 def cut(example: Example, start: Sequence[int], size: Sequence[int]) -> tuple[NDArray, NDArray]:
