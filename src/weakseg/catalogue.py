@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        4,
+        5,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),

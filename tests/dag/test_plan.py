@@ -522,8 +522,11 @@ def test_impossible_counterfactuals_are_refused(settings, fault):
 
 def test_references_are_trained_in_one_job_and_scored_together():
     planned = plan.build(read_config())
-    runs = planned.of_stage("references")
+    runs = [run for run in planned.of_stage("references") if "-unet-" in run.label]
     assert [run.label for run in runs] == [f"{name}-unet-s0-f0" for name in catalogue.DATASETS]
+    (fused,) = (run for run in planned.of_stage("references") if run not in runs)
+    assert fused.label == "brats-cmff-s0-f0"
+    assert set(fused.params["methods"]) == {"cmff"}
     for run in runs:
         assert set(run.upstream) == {"index", "preprocess", "truth", "labels"}
         assert {name: method.get("k") for name, method in run.params["methods"].items()} == {
@@ -532,7 +535,8 @@ def test_references_are_trained_in_one_job_and_scored_together():
             "unet_k10": 10,
         }
         (scores,) = (other for other in planned.of_stage("scores") if run.key in other.upstream["maps"])
-        assert scores.upstream["maps"] == [run.key]
+        with_it = [fused.key] if run.label.startswith("brats") else []
+        assert scores.upstream["maps"] == [run.key, *with_it]
         assert scores.upstream["classifiers"] == scores.upstream["refinements"] == []
         assert scores.params["operating_points"] == ["fixed"]
         assert (scores.params["view"], scores.params["classifier"], scores.params["gate"]) == (
@@ -575,3 +579,8 @@ def test_without_references_nothing_of_them_is_planned_and_maps_are_the_same():
 def test_impossible_references_are_refused(settings, fault):
     with pytest.raises(WeaksegError, match=fault):
         config_text.load({"references": settings})
+
+
+def test_fusion_of_modalities_needs_all_four():
+    planned = plan.build(config_text.load({"data": {"brats": {"modalities": ["t1ce", "flair"]}}}))
+    assert not [run for run in planned.of_stage("references") if "cmff" in run.params["methods"]]
