@@ -90,7 +90,7 @@ STAGES: dict[str, Stage] = {
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        5,
+        6,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
@@ -128,7 +128,7 @@ STAGES: dict[str, Stage] = {
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(2, "weakseg.studies.cross_modality.transition:run"),
     "cmff": Stage(3, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(3, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cross_modality_tables": Stage(4, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
-from weakseg.config_cmff import CMFFConfig, CMFTConfig
+from weakseg.config_cmff import CMFFConfig
 from weakseg.config_data import Millimetres, Once, Positive, Section, Share, VolumeViewConfig, odd
 from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
 from weakseg.config_refinements import check_chain
@@ -178,7 +178,7 @@ class CrossModalityConfig(Section):
     )
     scored: Positive = Field(4, description="Cases that a network learnt from and whose Dice is measured as well.")
     translated: Positive = Field(4, description="Tested cases whose modalities are translated.")
-    network: CMFFConfig = CMFFConfig(steps=180, transition=CMFTConfig(steps=60))
+    network: CMFFConfig = CMFFConfig(steps=180)
 
     @model_validator(mode="after")
     def _compares(self) -> CrossModalityConfig:

@@ -25,6 +25,7 @@ VOLUME = {
         "resnet3d": {"width": 4, "training": {"epochs": 2, "batch_size": 4}},
     },
     "refinements": {"chains": ["threshold", "supervoxel+components", "clusters+random_walker+crf"], "declared": None},
+    "references": {"methods": []},
     "protocol": {"val_k": [1], "draws": 2, "bootstrap": 200, "faithfulness": {"slices": 1, "randomised_cases": 0}},
     "studies": {
         "sneak_attack": None,

@@ -15,6 +15,7 @@ from weakseg.data.views import unit_positions
 from weakseg.evaluation.duplicates import near_duplicates
 from weakseg.evaluation.histogram import best_threshold, load
 from weakseg.execution import read_record, write_json
+from weakseg.references.masks import masks_by_method
 from weakseg.workflow import read_config
 
 TABLE = "results/smoke/scores.parquet"
@@ -243,3 +244,16 @@ def test_without_results_it_says_what_to_run(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "not there yet; run snakemake with this configuration first" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_reference_that_saw_another_mask(planned, audited):
+    """What it says it opened is not what it may see, though the log of the run is whole."""
+    (run,) = planned.of_stage("references")
+    opened = masks_by_method(run.folder)
+    (own,) = opened["unet_k1"]
+    other = next(case for case in opened["unet"] if case != own)
+    write_json(run.folder / "opened.json", {**opened, "unet_k1": [own, other]})
+    _, failed, lines = audited()
+    assert failed == ["openings", "budgets"]
+    assert f"unet_k1 was made with the mask of {other}; wrong" in lines
+    assert "unet_k1/threshold/fixed: mask_budget 1, by the logs it is 2" in lines

@@ -55,6 +55,10 @@ def test_sentence_falls_whichever_way_the_test_does(changed, finding):
     assert ("too few patients" in sentence) == (np.isnan(changed.get("p", 0)))
 
 
+def test_small_p_is_not_nought():
+    assert verdict(differences(p=0.00003)).endswith("16 patients, p < 0.001 by Wilcoxon's test.")
+
+
 def test_patients_count_once_whatever_their_visits_and_seeds():
     names = ["dice", "sensitivity", "specificity", "hd95_mm", "dice_unprocessed"]
     rows = [("one", "a", 0, 0.2), ("one", "a", 1, 0.4), ("one", "b", 0, 0.9), ("two", "c", 0, 0.5)]

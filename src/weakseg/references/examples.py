@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,11 @@ class Example:
         x, y, z = self.image.shape[1:]
         return x, y, z
 
+    @cached_property
+    def voxels(self) -> NDArray:
+        """Flat indices of the voxels of any lesion in the box around them, found once for all patches."""
+        return np.flatnonzero(np.any(self.lesions, axis=0)).astype(np.int32)
+
     def mask(self) -> NDArray:
         """The lesions on the whole grid, (R, X, Y, Z) bool."""
         whole = np.zeros((len(self.lesions), *self.shape), dtype=bool)
@@ -75,13 +81,14 @@ def corner(example: Example, size: Sequence[int], on_lesion: bool, generator: np
         generator: of three or more draws.
     """
     if on_lesion and example.around is not None:
-        voxels = np.argwhere(example.lesions.any(axis=0))
-        at = voxels[generator.integers(len(voxels))] + [side.start for side in example.around]
+        voxel = example.voxels[generator.integers(len(example.voxels))]
+        inside = np.unravel_index(voxel, example.lesions.shape[1:])
+        at = np.array([i + side.start for i, side in zip(inside, example.around, strict=True)])
     else:
         at = np.array([generator.integers(side.start, side.stop) for side in example.foreground])
     # Anywhere in the patch, but inside the grid where it is large enough.
     start = at - [generator.integers(width) for width in size]
-    return [int(np.clip(s, 0, max(0, n - width))) for s, n, width in zip(start, example.shape, size, strict=True)]
+    return [int(min(max(s, 0), max(0, n - width))) for s, n, width in zip(start, example.shape, size, strict=True)]
 
 
 def cut(example: Example, start: Sequence[int], size: Sequence[int]) -> tuple[NDArray, NDArray]:

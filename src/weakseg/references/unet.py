@@ -68,15 +68,14 @@ class Patches:
         """Patches of a step with their lesions: (N, C, *spatial) and (N, 1, *spatial)."""
         task, size = self.task, self.task.params["patch"]
         generator = rng(task.seed, f"patches-{task.name}", str(step))
-        images: list[NDArray] = []
-        lesions: list[NDArray] = []
-        for number in range(task.params["batch_size"]):
+        number_of = task.params["batch_size"]
+        images, lesions = (np.empty((number_of, channels, *size), np.float32) for channels in (task.channels, 1))
+        for number in range(number_of):
             example = task.train[generator.integers(len(task.train))]
             start = corner(example, size, number % 2 == 0, generator)
             mirrored = tuple(1 + axis for axis in range(3) if generator.random() < 0.5)
-            for found, patches in zip(cut(example, start, size), (images, lesions), strict=True):
-                patches.append(np.flip(found, mirrored))
-        inputs, targets = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(lesions))
+            images[number], lesions[number] = (np.flip(found, mirrored) for found in cut(example, start, size))
+        inputs, targets = torch.from_numpy(images), torch.from_numpy(lesions)
         return (inputs[..., 0], targets[..., 0]) if size[2] == 1 else (inputs, targets)
 
 
@@ -120,7 +119,8 @@ def segment(network: nn.Module, params: dict[str, Any], device: str, image: NDAr
     probability = np.zeros(image.shape[1:], dtype=np.float32)
     box = box_of(np.any(image != 0, axis=0))
     x, y, z = params["patch"]
-    volume = torch.from_numpy(np.ascontiguousarray(image[:, *box]))
+    # A copy, since memory maps cannot be written to.
+    volume = torch.from_numpy(np.array(image[:, *box], dtype=np.float32))
     units = volume.movedim(3, 0) if z == 1 else volume[None]
     window = (x, y) if z == 1 else (x, y, z)
     inferer = SlidingWindowInferer(window, WINDOWS, params["overlap"], mode="gaussian")

@@ -59,6 +59,7 @@ def draw_curve(board: pd.DataFrame, sentence: str, origin: dict[str, str], path:
         axis.set(title=region.replace("_", " "), xlabel="labelled training cases", xscale="log")
         ticks = sorted(board["labelled"].unique())
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
         axis.minorticks_off()
         axis.grid(axis="y")
     axes[0][0].set(ylabel="Dice (x: of the training set)", ylim=(0, 1))
@@ -115,7 +116,10 @@ def _panels(context: Context, case: str) -> tuple[tuple[list[Panel], list[Panel]
         made = folder / "translated" / f"{case}.nii.gz"
         if read_record(folder)["params"]["transition"] == "cross" and made.exists():
             volumes, _ = nifti.read(made)
-            first += [Panel(f"made {TITLES[name]}", volume) for name, volume in zip(MODALITIES, volumes, strict=True)]
+            first += [
+                Panel(f"{TITLES[name]} made of the other pair", volume)
+                for name, volume in zip(MODALITIES, volumes, strict=True)
+            ]
             break
     truth = context.folder("truth")
     masks = {region: open_lesion(context, truth, case, "scores", region, "grid")[0] for region in REGIONS}

@@ -168,10 +168,11 @@ def verdict(differences: pd.DataFrame) -> str:
     direction = "better than" if row["median_difference"] > 0 else "worse than"
     finding = direction if clear else "not told apart from"
     interval = f"{row['median_difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    p = f"p = {row['p']:.3f} by Wilcoxon's test" if tested else "too few patients for a test"
+    p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
+    test = f"{p} by Wilcoxon's test" if tested else "too few patients for a test"
     return (
         f"With {row['labelled']} labelled cases CMFT → CMFF is {finding} CMFF with PyTorch's default initial weights: "
-        f"median paired difference of mean Dice {interval}, {row['n_patients']} patients, {p}."
+        f"median paired difference of mean Dice {interval}, {row['n_patients']} patients, {test}."
     )
 
 
