@@ -470,6 +470,7 @@ def test_allow_list_is_what_the_design_says():
         "figures",
         "sneak_masks",
         "coin_tables",
+        "hemorrhage_tables",
         "relevance_tables",
     }
 
