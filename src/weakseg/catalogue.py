@@ -112,7 +112,7 @@ STAGES: dict[str, Stage] = {
     ),
     "hemorrhage_tables": Stage(1, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(1, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(2, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
     "relevance_tables": Stage(11, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
 }
