@@ -120,11 +120,11 @@ STAGES: dict[str, Stage] = {
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "hemorrhage_tables": Stage(1, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    "hemorrhage_tables": Stage(2, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(1, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(3, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(11, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(12, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(2, "weakseg.studies.cross_modality.transition:run"),
     "cmff": Stage(3, "weakseg.studies.cross_modality.training:run", ("references",)),

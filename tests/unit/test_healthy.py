@@ -151,7 +151,7 @@ SETTINGS = {
     "views": {"slice": {"min_foreground_mm2": 1}},
     "classifiers": {"resnet": {"training": {"epochs": 1, "least_steps": 0}}},
     "maps": {"methods": dict.fromkeys(SLOW)},
-    "refinements": {"chains": ["threshold"]},
+    "refinements": {"chains": ["threshold"], "declared": None},
 }
 
 

@@ -79,24 +79,25 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         methods = raw["dice_raw"].sort_values(ascending=False).index.tolist()
         for axis, point in zip(line, points, strict=True):
             of_point = of_group[of_group["operating_point"] == point]
-            image = _draw_panel(axis, of_point, methods, chains)
+            image = _draw_panel(axis, of_point, methods, chains, named=axis is line[0])
             axis.set_title(f"{style.title_of_data(dataset, source)}\n{point}")
-        line[0].set_yticks(range(len(methods)), [style.title_of(method) for method in methods])
     figure.colorbar(image, ax=axes, label="gain of Dice", shrink=0.5)
     figure.suptitle("What refinements add to the Dice of maps as they are (in brackets), mean over tested patients")
     style.save(figure, path)
 
 
-def _draw_panel(axis: Axes, rows: pd.DataFrame, methods: list[str], chains: list[str]) -> Any:
+def _draw_panel(axis: Axes, rows: pd.DataFrame, methods: list[str], chains: list[str], named: bool) -> Any:
     gains = rows.pivot(index="method", columns="refinement", values="gain").reindex(index=methods, columns=chains)
     image = axis.imshow(gains, cmap="RdBu", vmin=-LARGEST, vmax=LARGEST, aspect="auto")
     axis.grid(visible=False)
     for (place, column), gain in np.ndenumerate(gains.to_numpy()):
         if np.isfinite(gain):
-            axis.text(column, place, f"{gain:+.2f}", ha="center", va="center", fontsize=6)
+            ink = "white" if abs(gain) > 0.7 * LARGEST else "black"
+            axis.text(column, place, f"{gain:+.2f}", ha="center", va="center", fontsize=6, color=ink)
     raw = rows.drop_duplicates("method").set_index("method")["dice_raw"].reindex(methods)
     axis.set_xticks(range(len(chains)), chains, rotation=30, ha="right")
-    axis.set_yticks(range(len(methods)), [f"({dice:.2f})" for dice in raw])
+    titles = [f"{style.title_of(method)} " if named else "" for method in methods]
+    axis.set_yticks(range(len(methods)), [f"{title}({dice:.2f})" for title, dice in zip(titles, raw, strict=True)])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     return image
