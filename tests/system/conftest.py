@@ -7,7 +7,13 @@ from tests.runner import REPOSITORY, SLOW, call, commit_all
 
 from weakseg.config_text import load
 
-FEWER = {"seeds": [0], "views": {"volume": None}, "maps": {"methods": dict.fromkeys(SLOW)}}
+FEWER = {
+    "seeds": [0],
+    "views": {"volume": None},
+    "maps": {"methods": dict.fromkeys(SLOW)},
+    "refinements": {"declared": None},
+    "references": {"methods": ["unet"]},
+}
 """What the default leaves out here for the sake of time: two seeds, and what `make test` runs on a tiny phantom."""
 
 

@@ -54,6 +54,15 @@ def test_few_lesion_slices_are_too_small_for_a_label(tables):
     assert (tables["labels"]["dropped"] <= 0.15).all()
 
 
+def test_full_supervision_is_above_every_map(tables):
+    board = tables["leaderboard"].query("operating_point != 'oracle-set'").set_index("dataset")
+    unet = board.loc[board["method"] == "unet", "dice"]
+    assert set(unet.index) == set(catalogue.DATASETS)
+    assert unet["brats"] >= 0.8
+    maps = board.loc[board["method"] != "unet", "dice"].groupby("dataset").max()
+    assert (unet > maps).all()
+
+
 @pytest.mark.parametrize("null", ["random", "centre", "untrained"])
 def test_layercam_is_above_nulls_in_each_seed(tables, null):
     rows = tables["comparisons"].query(
