@@ -151,6 +151,7 @@ SETTINGS = {
     "views": {"slice": {"min_foreground_mm2": 1}},
     "classifiers": {"resnet": {"training": {"epochs": 1, "least_steps": 0}}},
     "maps": {"methods": dict.fromkeys(SLOW)},
+    "references": {"methods": []},
     "refinements": {"chains": ["threshold"]},
 }
 
