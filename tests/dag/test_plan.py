@@ -618,7 +618,8 @@ def test_references_are_trained_in_one_job_and_scored_together():
 
 
 def test_references_have_a_draw_for_each_seed_and_a_job_for_each_fold():
-    raw = {"references": {"seeds": None}, "data": {"brats": {"split": {"folds": 2}}}, "seeds": [4, 7]}
+    references = {"methods": ["unet", "unet_k1"], "seeds": None}
+    raw = {"references": references, "data": {"brats": {"split": {"folds": 2}}}, "seeds": [4, 7]}
     planned = plan.build(config_text.load(raw))
     drawn = {run.label: (run.params["draw"], run.params["fold"]) for run in planned.of_stage("references")}
     assert drawn == {

@@ -152,6 +152,7 @@ SETTINGS = {
     "classifiers": {"resnet": {"training": {"epochs": 1, "least_steps": 0}}},
     "maps": {"methods": dict.fromkeys(SLOW)},
     "refinements": {"chains": ["threshold"], "declared": None},
+    "references": {"methods": []},
 }
 
 
