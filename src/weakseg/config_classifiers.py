@@ -77,7 +77,7 @@ class DenseNetConfig(Section):
 
 
 class EvaluatorConfig(DenseNetConfig):
-    training: TrainingConfig = TrainingConfig(augmentation=False)
+    training: TrainingConfig = TrainingConfig(least_steps=1950)
 
 
 class ClassifiersConfig(Section):
@@ -88,6 +88,6 @@ class ClassifiersConfig(Section):
     resnet3d: ResNet3DConfig = Field(ResNet3DConfig(), description="3D ResNet on volumes: glioma of high or low grade.")
     evaluator: EvaluatorConfig = Field(
         EvaluatorConfig(),
-        description="2D DenseNet on single slices, trained where a method asks for a judge of another architecture, "
-        "seed and augmentation than the classifier it explains.",
+        description="2D DenseNet on single slices, trained where a method asks for a judge of another architecture and "
+        "seed than the classifier it explains.",
     )

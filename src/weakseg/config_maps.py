@@ -183,6 +183,12 @@ class GeneratorTrainingConfig(Section):
         "one that changes least is kept.",
     )
 
+    augmentation: bool = Field(
+        True,
+        description="While it learns, the classifier is shown counterfactuals moved and recoloured as its training "
+        "images were; COIN: false.",
+    )
+
     @model_validator(mode="after")
     def _learns_between_checkpoints(self) -> GeneratorTrainingConfig:
         if self.generator_every > min(self.checkpoint, self.steps):

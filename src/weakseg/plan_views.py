@@ -92,7 +92,7 @@ def selector_of(view: View, seed: int) -> tuple[View, int]:
 
 
 def evaluator_of(config: Config, view: View, seed: int) -> tuple[View, int]:
-    """What trains the evaluator of a classifier of slices: another architecture, augmentation and seed.
+    """What trains the evaluator of a classifier of slices: another architecture and seed.
 
     It is a network of single slices in every view.
     """

@@ -77,7 +77,8 @@ def learnt_by(family):
     ]
     generators = {name: Generator(4, DEFAULTS[name]["width"], variant_of(DEFAULTS[name]), 0) for name in names}
     for generator in generators.values():
-        torch.nn.init.ones_(generator.decoder.last.weight)
+        # Both directions in every slice: one method reads one of them alone.
+        torch.nn.init.normal_(generator.decoder.last.weight, generator=torch.Generator().manual_seed(0))
     return torch.nn.ModuleDict(generators)
 
 

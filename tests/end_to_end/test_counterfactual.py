@@ -27,6 +27,7 @@ SETTINGS = {
     "maps": {"methods": {**LEFT_OUT, "coin": TINY, "singla": TINY}},
     "classifiers": {**VOLUME["classifiers"], "evaluator": EVALUATOR},
     "refinements": {"chains": ["threshold"], "declared": None},
+    "references": {"methods": []},
 }
 
 

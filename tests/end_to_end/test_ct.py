@@ -28,6 +28,7 @@ def finished(request, tmp_path_factory):
         "classifiers": {"resnet": {"training": {"epochs": 2, "least_steps": 0}}},
         "maps": {"methods": {**dict.fromkeys(SLOW), "optimal_perturbation": OPTIMAL}},
         "refinements": {"chains": ["threshold"], "declared": None},
+        "references": {"methods": []},
         "protocol": {"bootstrap": 100},
     }
     with pytest.MonkeyPatch.context() as patch:

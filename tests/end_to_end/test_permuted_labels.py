@@ -21,6 +21,7 @@ SETTINGS = {
     "classifiers": {"resnet": {"training": {"epochs": 12, "patience": 12, "least_steps": 0}}},
     "maps": {"gate": ["none"], "methods": {"gradcam": None, **dict.fromkeys(SLOW)}},
     "refinements": {"chains": ["threshold"], "declared": None},
+    "references": {"methods": []},
     "protocol": {"operating_points": ["oracle-set"]},
 }
 

@@ -22,7 +22,9 @@ from weakseg.networks import freeze
 from weakseg.randomness import rng
 
 SIZE = (32, 32)
-SETTINGS = Settings(steps=6, generator_every=2, batch_size=4, learning_rate=1e-3, checkpoint=2, least_flips=0.9)
+SETTINGS = Settings(
+    steps=6, generator_every=2, batch_size=4, learning_rate=1e-3, checkpoint=2, least_flips=0.9, augmentation=True
+)
 
 
 class Contrast(nn.Module):
@@ -131,6 +133,22 @@ class TestStep:
         assert JUDGE.network.weight.grad is None
         assert JUDGE.network.weight == 60
 
+    def test_classifier_is_shown_counterfactuals_at_other_poses(self, monkeypatch):
+        shown = []
+        margins = Judge.margins
+        monkeypatch.setattr(Judge, "margins", lambda judge, images: shown.append(images) or margins(judge, images))
+        found, batch = adversaries(), blobs("train")[0].of(torch.arange(4), "cpu")
+        # Before the first step of a generator, its counterfactuals are the images.
+        found.step(batch, generator_too=True)
+        for name in ("one", "one", "other"):
+            adversaries().step(batch, generator_too=True, moves=rng(0, name))
+        plain, one, again, other = (images.detach() for images in shown if len(images) == len(batch.images))
+        torch.testing.assert_close(plain, batch.images)
+        assert one.shape == plain.shape
+        assert torch.equal(one, again)
+        for first, second in ((one, plain), (one, other)):
+            assert not torch.allclose(first, second, atol=0.1)
+
     def test_discriminator_learns_alone(self):
         found, before = adversaries(), weights(adversaries())
         batch = blobs("train")[0].of(torch.arange(4), "cpu")
@@ -166,11 +184,11 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     straight, history = trained(tmp_path / "straight")
     taken, plain = [], Adversaries.step
 
-    def killed(self, batch, *, generator_too):
+    def killed(self, batch, *, generator_too, moves):
         taken.append(generator_too)
         if len(taken) == 4:
             raise KeyboardInterrupt
-        return plain(self, batch, generator_too=generator_too)
+        return plain(self, batch, generator_too=generator_too, moves=moves)
 
     monkeypatch.setattr(Adversaries, "step", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -226,7 +244,15 @@ def test_changes_are_means_over_channels_and_foreground(tmp_path):
 
 def test_coin_removes_the_blob_and_leaves_the_rest(tmp_path):
     """Known answer: the classifier reads the contrast of a blob."""
-    settings = Settings(steps=80, generator_every=1, batch_size=8, learning_rate=4e-3, checkpoint=40, least_flips=0.9)
+    settings = Settings(
+        steps=80,
+        generator_every=1,
+        batch_size=8,
+        learning_rate=4e-3,
+        checkpoint=40,
+        least_flips=0.9,
+        augmentation=False,
+    )
     found, history = trained(tmp_path, settings, width=4)
     slices, truth = blobs("test")
     with torch.no_grad():

@@ -1,8 +1,9 @@
 """Training of a generator against a frozen classifier and a discriminator; it resumes after a kill.
 
 As COIN is trained (Shvetsov et al. 2024, arXiv 2404.12832): Adam with betas 0 and 0.999, a step of the discriminator
-for every batch and one of the generator for some, no augmentation, and the classifier's calls alone in place of labels.
-The checkpoint that is kept is our choice: see :mod:`weakseg.counterfactual.choice`.
+for every batch and one of the generator for some, and the classifier's calls alone in place of labels. Two things are
+our choice: which checkpoint is kept (:mod:`weakseg.counterfactual.choice`), and that the classifier is shown
+counterfactuals as it was shown images when it learnt, moved and recoloured: a change has to persuade it at any pose.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from weakseg.counterfactual.variants import Variant
 from weakseg.maps.judge import BATCH, Judge, margins_of
 from weakseg.networks import freeze
 from weakseg.randomness import rng
+from weakseg.training import augment, augment_volumes
 
 BETAS = (0.0, 0.999)
 
@@ -40,6 +42,7 @@ class Settings:
         learning_rate: of both networks.
         checkpoint: batches between two checkpoints that may be kept.
         least_flips: see :func:`weakseg.counterfactual.choice.chosen`.
+        augmentation: the classifier is shown counterfactuals moved and recoloured.
     """
 
     steps: int
@@ -48,6 +51,7 @@ class Settings:
     learning_rate: float
     checkpoint: int
     least_flips: float
+    augmentation: bool
 
 
 class Adversaries:
@@ -68,9 +72,17 @@ class Adversaries:
             torch.optim.Adam(network.parameters(), learning_rate, betas=BETAS) for network in (generator, discriminator)
         ]
 
-    def step(self, batch: Slices, *, generator_too: bool) -> dict[str, float]:
-        """Learn from a batch on the device; the loss of the discriminator and, if it took a step, the generator's
-        terms, without weights."""
+    def step(self, batch: Slices, *, generator_too: bool, moves: np.random.Generator | None = None) -> dict[str, float]:
+        """Learn from a batch on the device.
+
+        Args:
+            batch: of slices.
+            generator_too: the generator takes a step as well.
+            moves: decides how counterfactuals are moved and recoloured for the classifier; None: they are not.
+
+        Returns:
+            The loss of the discriminator and, if it took a step, the generator's terms, without weights.
+        """
         self.generator.train()
         self.discriminator.train()
         aim = losses.wanted(batch.probability, self.variant.conditions)
@@ -86,14 +98,16 @@ class Adversaries:
         if generator_too:
             self.discriminator.requires_grad_(False)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-                terms = self.terms(batch, change, aim)
+                terms = self.terms(batch, change, aim, moves)
                 total = torch.stack([weight * terms[name] for name, weight in self.variant.weights.items()]).sum()
             self._update(0, total)
             self.discriminator.requires_grad_(True)
             found |= {name: term.item() for name, term in terms.items()}
         return found
 
-    def terms(self, batch: Slices, change: Tensor, aim: losses.Wanted) -> dict[str, Tensor]:
+    def terms(
+        self, batch: Slices, change: Tensor, aim: losses.Wanted, moves: np.random.Generator | None = None
+    ) -> dict[str, Tensor]:
         """The terms of the generator's loss, without weights, of the change that makes the counterfactuals."""
         images, scaled = batch.images, self.generator.scaled(batch.images)
         after = self.generator.changed(images, change)
@@ -101,9 +115,10 @@ class Adversaries:
         again = change if self.variant.conditions == 1 else self.generator(images, aim.own, batch.foreground)
         back = self.generator(after, aim.own, batch.foreground)
         cycle = (self.generator.scaled(after) - scaled) / 2 + back
+        shown = after if moves is None else _augmented(after, moves)
         return {
             "adversarial": losses.adversarial(self.discriminator(scaled + 2 * change, aim.condition)),
-            "consistency": losses.consistency(self.classifier.margins(after), aim.probability),
+            "consistency": losses.consistency(self.classifier.margins(shown), aim.probability),
             "reconstruction": losses.reconstruction(again, batch.organ) + losses.reconstruction(cycle, batch.organ),
             "variation": losses.total_variation(change),
         }
@@ -165,7 +180,8 @@ def train(
             rows = train_slices.draw(settings.batch_size, rng(seed, "counterfactual-batch", str(step)))
             step += 1
             turn = step % settings.generator_every == 0
-            for name, loss in adversaries.step(train_slices.of(rows, device), generator_too=turn).items():
+            moves = rng(seed, "counterfactual-moves", str(step)) if settings.augmentation else None
+            for name, loss in adversaries.step(train_slices.of(rows, device), generator_too=turn, moves=moves).items():
                 sums[name].append(loss)
             bar.update()
             if step % settings.checkpoint and step < settings.steps:
@@ -181,6 +197,15 @@ def train(
     generator.load_state_dict(best)
     freeze(generator, device)
     return history
+
+
+def _augmented(images: Tensor, moves: np.random.Generator) -> Tensor:
+    """Slices or volumes (N, C, *spatial) as classifiers see them while they learn."""
+    number, channels = images.shape[:2]
+    slices = images.ndim == 4
+    draws = moves.random((number, (8 if slices else 12) + 2 * channels))
+    # They are made on the CPU, as those of classifiers are.
+    return (augment if slices else augment_volumes)(images.cpu(), draws).to(images.device)
 
 
 def changes_of(generator: Generator, slices: Slices, device: str, judges: list[Judge]) -> tuple[list[Tensor], Tensor]:
