@@ -102,17 +102,17 @@ STAGES: dict[str, Stage] = {
     # These ask judges about counterfactual images; masks say where their changes lie.
     "counterfactuals": Stage(6, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(12, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(13, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(18, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(19, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(8, "weakseg.report.models:run"),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(22, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(13, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(14, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(10, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(11, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
     "hemorrhage_share": Stage(1, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
@@ -120,15 +120,15 @@ STAGES: dict[str, Stage] = {
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "hemorrhage_tables": Stage(2, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    "hemorrhage_tables": Stage(3, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(3, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(4, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(12, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(13, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(2, "weakseg.studies.cross_modality.transition:run"),
     "cmff": Stage(3, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(4, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cross_modality_tables": Stage(5, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -25,6 +25,17 @@ def drawn(monkeypatch):
 
 def test_rows_stand_at_their_methods_in_every_panel(drawn):
     (first, second), names = drawn
-    assert [label.get_text() for label in first.get_yticklabels()] == [style.title_of(name) for name in names]
+    assert [label.get_text() for label in first.get_yticklabels()] == [style.title_of(name) for name in names[::-1]]
     assert first.get_ylim() == second.get_ylim()
-    assert {float(line.get_ydata()[-1]) for line in second.lines} == {1.0}
+    (singla,) = {float(line.get_ydata()[-1]) for line in second.lines}
+    assert singla == first.get_yticks()[1]
+
+
+def test_refinements_of_a_method_stand_around_its_name():
+    """However many some other method has; all of them within the panel."""
+    chains = ["threshold", "clusters", "crf", "random_walker", "student", "supervoxel"]
+    rows = [("layercam", chain, 0.5) for chain in chains] + [("coin", "threshold", 0.8), ("coin", "supervoxel", 0.7)]
+    places = figures.places_of(pd.DataFrame(rows, columns=["method", "refinement", "dice"]), chains)
+    coin, layercam = ({chain: at for (name, chain), at in places.items() if name == of} for of in ("coin", "layercam"))
+    assert coin == {"threshold": 0, "supervoxel": 1}
+    assert layercam == {chain: 3 + number for number, chain in enumerate(chains)}

@@ -66,11 +66,12 @@ def draw_dice(board: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     names = [name for name in catalogue.REFERENCES if name in set(references["method"])]
     lines = dict(zip(names, itertools.cycle(LINES), strict=False))
     panels = list(board.groupby(style.PANEL))
-    sizes = [rows["method"].nunique() for _, rows in panels]
+    # A line for each refinement of a method, and one between methods.
+    sizes = [len(rows.groupby(["method", "refinement"])) + rows["method"].nunique() for _, rows in panels]
     figure, axes = plt.subplots(
         len(panels),
         len(points),
-        figsize=(3.2 * len(points) + 1, 0.4 * sum(sizes) + 0.8 * len(panels) + 1),
+        figsize=(3.2 * len(points) + 1, 0.1 * sum(sizes) + 0.8 * len(panels) + 1),
         height_ratios=sizes,
         squeeze=False,
     )
@@ -102,24 +103,46 @@ def _draw_panel(
     line: dict[str, Axes], key: tuple[str, ...], rows: pd.DataFrame, patients: pd.DataFrame, colours: dict[str, str]
 ) -> None:
     """Rows of one data set, view and gate, at each operating point that has an axis."""
-    order = rows.groupby("method")["dice"].max().sort_values().index.tolist()
+    places = places_of(rows, list(colours))
     for point, axis in line.items():
-        _draw_point(axis, rows[rows["operating_point"] == point], patients, order, colours)
+        _draw_point(axis, rows[rows["operating_point"] == point], patients, places, colours)
         _label_point(axis, point)
         # Alike in all panels: a point may have rows of few methods.
-        axis.set_ylim(-0.6, len(order) - 0.4)
+        axis.set_ylim(max(places.values()) + 1, -1)
     first = next(iter(line.values()))
-    first.set_yticks(range(len(order)), [style.title_of(name) for name in order])
+    middles = pd.Series(places).groupby(level=0, sort=False).mean()
+    first.set_yticks(middles, [style.title_of(str(name)) for name in middles.index])
     first.set_ylabel(style.title_of_panel(*key))
 
 
+def places_of(rows: pd.DataFrame, chains: list[str]) -> dict[tuple[str, str], int]:
+    """The line of each method and refinement in a panel, counted from the top.
+
+    Args:
+        rows: of the panel, of all operating points.
+        chains: refinements in the order in which those of a method stand.
+
+    Returns:
+        By method, the best one first, and refinement; a line is left free between methods.
+    """
+    best = rows.groupby("method")["dice"].max().sort_values(ascending=False)
+    held = {name: set(of_method["refinement"]) for name, of_method in rows.groupby("method")}
+    lines = [
+        line for name in best.index for line in [*((name, chain) for chain in chains if chain in held[name]), None]
+    ]
+    return {line: number for number, line in enumerate(lines) if line is not None}
+
+
 def _draw_point(
-    axis: Axes, rows: pd.DataFrame, patients: pd.DataFrame, order: list[str], colours: dict[str, str]
+    axis: Axes,
+    rows: pd.DataFrame,
+    patients: pd.DataFrame,
+    places: dict[tuple[str, str], int],
+    colours: dict[str, str],
 ) -> None:
-    chains = list(colours)
     for row in rows.to_dict("records"):
         dice = patients.loc[(patients[ROW_KEY] == pd.Series(row)[ROW_KEY]).all(axis=1), "dice"]
-        at = order.index(row["method"]) + 0.25 * ((len(chains) - 1) / 2 - chains.index(row["refinement"]))
+        at = places[row["method"], row["refinement"]]
         colour = colours[row["refinement"]]
         axis.plot(dice, np.full(len(dice), at), ".", color=colour, alpha=0.25, ms=2.5)
         axis.plot([row["dice_low"], row["dice_high"]], [at, at], color=colour, lw=1.5)

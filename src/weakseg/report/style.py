@@ -17,8 +17,8 @@ TRUTH, PREDICTION = "#ffffff", "#00e5ff"
 HEAT = "inferno"
 PANEL = ["dataset", "source", "view", "gate"]
 """Rows with these in common share a panel."""
-REFINEMENT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, told apart by everyone."""
+REFINEMENT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4f24")
+"""Okabe and Ito's colours and a brown, told apart by everyone."""
 BOUND = "#8c8c8c"
 """Grey is for upper bounds, which are never ranked."""
 
