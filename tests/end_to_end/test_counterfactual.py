@@ -17,7 +17,7 @@ from weakseg.plan_counterfactuals import plan_counterfactuals
 from weakseg.plan_views import evaluator_of, views_of
 
 TINY = {"width": 2, "training": {"steps": 20, "generator_every": 2, "checkpoint": 10, "batch_size": 4, "slices": 4}}
-EVALUATOR = {"blocks": [1, 1, 1, 1], "width": 4, "growth": 2, "training": {"epochs": 1}}
+EVALUATOR = {"blocks": [1, 1, 1, 1], "width": 4, "growth": 2, "training": {"epochs": 1, "least_steps": 0}}
 LEFT_OUT = dict.fromkeys(["gradcam", "layercam", *VOLUME["maps"]["methods"]])
 SETTINGS = {
     **VOLUME,
