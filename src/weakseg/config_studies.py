@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from weakseg.config_classifiers import DenseNetConfig, TrainingConfig
 from weakseg.config_cmff import CMFFConfig
 from weakseg.config_data import Millimetres, Once, Positive, Section, Share, VolumeViewConfig, odd
-from weakseg.config_maps import CamConfig, Fill, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
+from weakseg.config_maps import CamConfig, Fill, Layer, LayerCamConfig, MethodsConfig, OptimalConfig, RelevanceMapConfig
 from weakseg.config_refinements import check_chain
 
 
@@ -121,6 +121,7 @@ class HemorrhageConfig(Section):
     )
     slices: Annotated[Positive, AfterValidator(odd)] = Field(3, description="K of the ResNet-LSTM, odd.")
     distance_mm: Millimetres | None = Field(None, description="As `views.sequence.distance_mm`.")
+    layer: Layer = Field("layer4", description="Stage of the ResNet whose output Grad-CAM explains: the last.")
     lengths: Annotated[list[Annotated[Positive, AfterValidator(odd)]], Once] = Field(
         [1, 5, 7], description="Other K that are tried."
     )

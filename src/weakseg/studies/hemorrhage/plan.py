@@ -11,6 +11,7 @@ from typing import Any
 from weakseg import plan
 from weakseg.config import Config
 from weakseg.config_data import InstanceConfig, SequenceViewConfig
+from weakseg.config_maps import CamConfig
 from weakseg.config_studies import HemorrhageConfig
 from weakseg.plan_views import View, sequence_view, views_of
 from weakseg.runs import Plan
@@ -120,7 +121,7 @@ def hemorrhage(config: Config) -> Plan:
 def _as_benchmark(config: Config, study: HemorrhageConfig) -> Config:
     """The configuration for which the benchmark's plan has the study's maps and scores."""
     points = {"operating_points": ["label-free", "val-k", "oracle-set"], "val_k": [study.val_patients]}
-    methods = {name: None for name, _ in config.maps.methods} | {METHOD: config.maps.methods.gradcam}
+    methods = {name: None for name, _ in config.maps.methods} | {METHOD: CamConfig(layer=study.layer)}
     student = config.refinements.student.model_copy(update={"methods": [METHOD]})
     chains = {"chains": list(CHAINS), "declared": None, "student": student}
     return config.model_copy(
