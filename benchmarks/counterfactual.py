@@ -10,10 +10,10 @@ has its batch at hand. It is the processor's time on one thread; of several roun
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
+from side_by_side import least
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, logsigmoid
 
@@ -109,17 +109,6 @@ def inference(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
                 judge.margins(generator.changed(images, change))
 
     return lambda: changes_of(generator, every, "cpu", [judge]), loop
-
-
-def least(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The processor's seconds of each, the least of several rounds side by side."""
-    found = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds + 1):  # the first warms up
-        for name, run in runs.items():
-            started = time.process_time()
-            run()
-            found[name] = min(found[name], time.process_time() - started)
-    return found
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from monai.inferers.inferer import SlidingWindowInferer
 from monai.losses.dice import DiceCELoss
+from side_by_side import least
 
 from weakseg import nifti
 from weakseg.config_references import UNetConfig
@@ -83,17 +83,6 @@ def inference(dims: str, folder: Path) -> dict[str, Callable[[], object]]:
         inferer(volume.movedim(3, 0) if dims == "2D" else volume[None], network).sigmoid()
 
     return {"weakseg": lambda: segment(network, params, "cpu", image), "MONAI": bare}
-
-
-def least(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The processor's seconds of each, the least of several rounds side by side."""
-    found = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            started = time.process_time()
-            run()
-            found[name] = min(found[name], time.process_time() - started)
-    return found
 
 
 def main() -> None:
