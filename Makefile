@@ -4,20 +4,26 @@ CORES ?= all
 BIN := .venv/bin
 SETUP := .venv/.installed
 
-.PHONY: benchmark smoke studies test test-system lint format schemas lock clean
+.PHONY: benchmark smoke studies restore test test-system lint format schemas lock clean
 
 benchmark: $(SETUP)
-	$(BIN)/snakemake --cores $(CORES)
-	@echo
-	@echo "leaderboard  results/tables/leaderboard.md"
-	@echo "figures      results/figures/dice.png  results/figures/overlays-*.png"
-	@echo "all files    results/README.md"
+	$(BIN)/snakemake --logger weakseg --cores $(CORES)
+	@echo "page  results/report.html"
 
 smoke: $(SETUP)
-	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
+	$(BIN)/snakemake --logger weakseg --cores $(CORES) --configfile config/smoke.yaml
 
 studies: $(SETUP)
-	$(BIN)/snakemake --cores $(CORES) studies
+	$(BIN)/snakemake --logger weakseg --cores $(CORES) studies
+
+# What others published with DVC, in a clone of their repository. See docs/how-to/restore.md.
+restore: $(SETUP)
+	$(BIN)/dvc pull
+	$(BIN)/dvc status --quiet || { $(BIN)/dvc status; false; }
+	$(BIN)/weakseg verify
+	@echo
+	@echo "leaderboard  results/tables/leaderboard.md"
+	@echo "all files    results/README.md"
 
 test: $(SETUP)
 	$(BIN)/python -m pytest -m "not system"
@@ -38,11 +44,12 @@ format: $(SETUP)
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
-# The JSON schema, the key reference and the versions' hashes, from the code.
+# The JSON schema, the references of keys and methods, and the versions' hashes, from the code.
 schemas: $(SETUP)
 	$(BIN)/python -m weakseg schema > schemas/config.schema.json
 	sed -i '/^| key | default/,$$d' config/README.md
 	$(BIN)/python -m weakseg schema --reference >> config/README.md
+	$(BIN)/python -m weakseg schema --methods > docs/reference/methods.md
 	$(BIN)/python -m weakseg record-versions
 
 # After a change of dependencies in pyproject.toml.

@@ -11,7 +11,7 @@ rule classifier:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -31,7 +31,7 @@ rule sequence_classifier:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -51,7 +51,7 @@ rule volume_classifier:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:

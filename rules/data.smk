@@ -9,9 +9,9 @@ rule phantom:
         benchmark_of("phantom")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=2000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -29,9 +29,9 @@ rule index:
         benchmark_of("index")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -49,9 +49,9 @@ rule preprocess:
         benchmark_of("preprocess")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=8000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -69,9 +69,9 @@ rule truth:
         benchmark_of("truth")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -91,7 +91,7 @@ rule labels:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -109,9 +109,9 @@ rule supervoxels:
         benchmark_of("supervoxels")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=8000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -129,9 +129,9 @@ rule anatomy:
         benchmark_of("anatomy")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -149,9 +149,9 @@ rule anomalies:
         benchmark_of("anomalies")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:

@@ -11,7 +11,7 @@ rule map_fit:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -31,7 +31,7 @@ rule maps:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -51,7 +51,7 @@ rule mean_mask:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:

@@ -11,7 +11,7 @@ rule refinement:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:

@@ -11,7 +11,7 @@ rule scores:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -31,7 +31,7 @@ rule faithfulness:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -49,9 +49,9 @@ rule repeatability:
         benchmark_of("repeatability")
     conda:
         "../envs/weakseg.yaml"
-    threads: workflow.cores or 1
+    threads: CASES_AT_ONCE
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -71,7 +71,7 @@ rule counterfactuals:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -87,11 +87,12 @@ rule collect:
         log_of("collect"),
     benchmark:
         benchmark_of("collect")
+    localrule: True
     conda:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        **needs("small"),
     params:
         spec=spec,
     shell:

@@ -11,7 +11,7 @@ rule sneak_maps:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -31,7 +31,7 @@ rule sneak_masks:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -51,7 +51,7 @@ rule sneak_classifier:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -71,7 +71,7 @@ rule sneak_tables:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -91,7 +91,7 @@ rule coin_tables:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -111,7 +111,7 @@ rule hemorrhage_share:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -131,7 +131,7 @@ rule hemorrhage_costs:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("medium"),
     params:
         spec=spec,
     shell:
@@ -151,7 +151,7 @@ rule hemorrhage_tables:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -171,7 +171,7 @@ rule refinements_tables:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -191,7 +191,7 @@ rule relevance_tables:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -211,7 +211,7 @@ rule cmft:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -231,7 +231,7 @@ rule cmff:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        **needs("large"),
     params:
         spec=spec,
     shell:
@@ -251,7 +251,7 @@ rule cross_modality_tables:
         "../envs/weakseg.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        **needs("small"),
     params:
         spec=spec,
     shell:
@@ -267,9 +267,10 @@ for study in (name for name in PLANS if name != "all" and published(name)):
         input:
             publishing(study),
         output:
-            published(study),
+            reported(study),
         log:
             f"{runs.RESULTS}/logs/publish/{PLANS[study].config.name}-{study}.log",
+        localrule: True
         conda:
             "../envs/weakseg.yaml"
         threads: 1

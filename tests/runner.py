@@ -1,9 +1,13 @@
 """Running a plan inside the test's process: no start-up cost, and the same code as the jobs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from weakseg import catalogue
 from weakseg.config import Config
@@ -57,6 +61,18 @@ def call(directory: Path, *command: str, check: bool = True, timeout: int = 900)
     if check:
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return result
+
+
+def make_repository(directory: Path, config: dict[str, Any]) -> None:
+    """A git repository with the files of this one, as they lie here, and another ``config.yaml``."""
+    listed = call(REPOSITORY, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for source in (REPOSITORY / name for name in listed.split("\0") if name):
+        if source.is_file():
+            target = directory / source.relative_to(REPOSITORY)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    call(directory, "git", "init", "--quiet")
 
 
 def commit_all(directory: Path) -> None:

@@ -61,76 +61,99 @@ STAGES: dict[str, Stage] = {
         2, "weakseg.data.phantoms:run", plugins=tuple(f"weakseg.data.phantoms.{name}" for name in PHANTOM_VERSIONS)
     ),
     "index": Stage(
-        2,
+        3,
         "weakseg.data.index:run",
         plugins=tuple(f"weakseg.data.layouts.{name}" for name in ("brats", "instance", "kits", "totalsegmentator")),
     ),
     # Organs come from the publisher's masks with the lesion filled in: no purpose is needed, but rows say `anatomy`.
     "anatomy": Stage(2, "weakseg.data.anatomy:run"),
-    "preprocess": Stage(5, "weakseg.data.preprocess:run"),
+    "preprocess": Stage(6, "weakseg.data.preprocess:run"),
     # Truth masks are copied to the case's grid here; nothing is learnt from them, so no purpose is needed.
-    "truth": Stage(2, "weakseg.data.truth:run"),
-    "labels": Stage(5, "weakseg.data.labels:run", ("labels",)),
+    "truth": Stage(3, "weakseg.data.truth:run"),
+    "labels": Stage(6, "weakseg.data.labels:run", ("labels",)),
     "supervoxels": Stage(2, "weakseg.supervoxels:run"),
     # A data set made of another one's healthy slices, which lesion masks tell from the rest.
-    "anomalies": Stage(4, "weakseg.data.anomalies:run", ("anomalies",)),
-    "classifier": Stage(13, "weakseg.classifiers.resnet:run"),
-    "sequence_classifier": Stage(1, "weakseg.classifiers.resnet_lstm:run"),
-    "volume_classifier": Stage(7, "weakseg.classifiers.resnet3d:run"),
+    "anomalies": Stage(5, "weakseg.data.anomalies:run", ("anomalies",)),
+    "classifier": Stage(18, "weakseg.classifiers.resnet:run"),
+    "sequence_classifier": Stage(6, "weakseg.classifiers.resnet_lstm:run"),
+    "volume_classifier": Stage(12, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(11, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(21, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(17, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(27, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(10, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(15, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        14,
+        20,
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        6,
+        11,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
     ),
-    "scores": Stage(17, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(19, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(18, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(6, "weakseg.evaluation.repeatability:run"),
+    "faithfulness": Stage(24, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "repeatability": Stage(7, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(6, "weakseg.evaluation.counterfactuals:run", ("scores",)),
-    "collect": Stage(2, "weakseg.evaluation.collect:run"),
-    "leaderboard": Stage(13, "weakseg.studies.leaderboard:run"),
-    "faithfulness_table": Stage(4, "weakseg.studies.faithfulness:run"),
-    "figures": Stage(19, "weakseg.report.figures:run", ("scores",)),
-    "models": Stage(8, "weakseg.report.models:run"),
+    "counterfactuals": Stage(12, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    # Masks say where a lesion lies, whose contrast it measures.
+    "collect": Stage(5, "weakseg.evaluation.collect:run", ("scores",)),
+    "leaderboard": Stage(17, "weakseg.studies.leaderboard:run"),
+    "faithfulness_table": Stage(5, "weakseg.studies.faithfulness:run"),
+    # What `snakemake partial` shows when something is missing.
+    "partial_tables": Stage(5, "weakseg.report.partial:run"),
+    "figures": Stage(26, "weakseg.report.figures:run", ("scores",)),
+    "models": Stage(10, "weakseg.report.models:run"),
+    # The volumes of the page: cases that were tested, with their truth.
+    "viewer": Stage(2, "weakseg.report.viewer:run", ("scores",)),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(22, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
-    "sneak_masks": Stage(10, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
-    "sneak_classifier": Stage(10, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(14, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_maps": Stage(28, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_masks": Stage(15, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
+    "sneak_classifier": Stage(15, "weakseg.studies.sneak_attack.classifier:run"),
+    "sneak_tables": Stage(21, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(11, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(19, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
-    "hemorrhage_share": Stage(1, "weakseg.studies.hemorrhage.share:run"),
+    "hemorrhage_share": Stage(2, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
-        5,
+        11,
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "hemorrhage_tables": Stage(3, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    "hemorrhage_tables": Stage(7, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(4, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(7, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(13, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(20, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
-    "cmft": Stage(2, "weakseg.studies.cross_modality.transition:run"),
-    "cmff": Stage(3, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(5, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cmft": Stage(7, "weakseg.studies.cross_modality.transition:run"),
+    "cmff": Stage(8, "weakseg.studies.cross_modality.training:run", ("references",)),
+    "cross_modality_tables": Stage(12, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
+
+NETWORK_STAGES = (
+    "classifier",
+    "sequence_classifier",
+    "volume_classifier",
+    "map_fit",
+    "maps",
+    "refinement",
+    "references",
+    "faithfulness",
+    "counterfactuals",
+    "sneak_maps",
+    "sneak_classifier",
+    "coin_tables",
+    "cmft",
+    "cmff",
+)
+"""Stages that run networks, and so on a GPU if one is asked for; all others leave it to them."""
 
 GRADES = {"LGG": 0, "HGG": 1}
 """Grades of gliomas; the logit of a volume classifier speaks for 1."""

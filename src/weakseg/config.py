@@ -88,9 +88,12 @@ class ReportConfig(Section):
     minutes_per_grade: Annotated[float, Field(ge=0)] = Field(
         1, description="Annotator's minutes to look up a case's grade: an assumption too."
     )
+    viewer_mb: Annotated[float, Field(ge=0, le=20)] = Field(
+        10, description="Most megabytes of volumes in `report.html`; with fewer it shows fewer cases."
+    )
 
 
-RESERVED = ("runs", "tables", "figures", "models", "logs", "benchmarks", "failures", "own")
+RESERVED = ("runs", "tables", "figures", "models", "logs", "benchmarks", "failures", "own", "partial")
 """Folders of ``results/`` that a configuration's own folder must not be."""
 
 
@@ -102,7 +105,7 @@ class Config(Section):
     )
     data_seed: int = Field(20220, description="Seed of phantoms, folds and draws.")
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Once] = Field(
-        [0, 1, 2], min_length=1, description="Repetitions: classifiers and maps are run once with each."
+        [0, 1], min_length=1, description="Repetitions: classifiers and maps are run once with each."
     )
     data: DataConfig = DataConfig()
     views: ViewsConfig = ViewsConfig()

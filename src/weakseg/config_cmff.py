@@ -22,7 +22,7 @@ class CMFFConfig(Section):
     width: Positive = Field(4, description="Features of the first level, doubled at each next; the paper has 16.")
     patch: Annotated[int, Field(ge=32, multiple_of=16)] = Field(32, description="Edge in voxels; the paper has 128.")
     transition: CMFTConfig = Field(CMFTConfig(), description="CMFT, whose generators CMFF begins with.")
-    steps: Positive = Field(400, description="Batches; the last weights are kept. The paper has 30,000.")
+    steps: Positive = Field(600, description="Batches; the last weights are kept. The paper has 30,000.")
     batch_size: Positive = Field(2, description="Patches per step; the paper has 1.")
     learning_rate: Rate = Field(2e-2, description="Of Adam; the paper has 1e-4.")
     decay: bool = Field(True, description="The learning rate falls to 0 in equal parts; in the paper it stays.")

@@ -179,8 +179,8 @@ class GeneratorTrainingConfig(Section):
     checkpoint: Positive = Field(50, description="Batches between two checkpoints that may be kept.")
     least_flips: Share = Field(
         0.9,
-        description="Of the checkpoints that flip this share of the selector's lesion calls on validation slices, the "
-        "one that changes least is kept.",
+        description="Of the checkpoints that flip this share of the selector's lesion calls on validation slices, or, "
+        "if none does, as many as the best up to a standard error, the one that changes least is kept.",
     )
 
     augmentation: bool = Field(
@@ -234,10 +234,12 @@ class SinglaConfig(CoinConfig):
 
 _OUT = "null leaves the method out."
 _ON_GLIOMAS: list[Place] = ["brats-slice", "brats-volume"]
+_ON_SLICES: list[Place] = ["brats-slice", "instance-slice", "kits-slice"]
+_ON_GLIOMA_SLICES: list[Place] = ["brats-slice"]
 
 
 class MethodsConfig(Section):
-    """What costs many forwards has few of them by default, and explains the gliomas alone."""
+    """What costs many forwards has few of them by default, and explains slices alone, or those of the gliomas."""
 
     cam: LastLayerConfig | None = Field(LastLayerConfig(seeds=1), description=_OUT)
     gradcam: CamConfig | None = Field(CamConfig(), description=_OUT)
@@ -245,24 +247,24 @@ class MethodsConfig(Section):
     xgradcam: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
     hirescam: CamConfig | None = Field(CamConfig(seeds=1), description=_OUT)
     layercam: LayerCamConfig | None = Field(LayerCamConfig(), description=_OUT)
-    scorecam: ScoreCamConfig | None = Field(ScoreCamConfig(seeds=1), description=_OUT)
-    rise: RiseConfig | None = Field(RiseConfig(seeds=1, masks=200, check=100), description=_OUT)
+    scorecam: ScoreCamConfig | None = Field(ScoreCamConfig(where=_ON_SLICES, seeds=1), description=_OUT)
+    rise: RiseConfig | None = Field(RiseConfig(where=_ON_SLICES, seeds=1, masks=100, check=100), description=_OUT)
     integrated_gradients: IntegratedGradientsConfig | None = Field(
-        IntegratedGradientsConfig(where=_ON_GLIOMAS, seeds=1, steps=16), description=_OUT
+        IntegratedGradientsConfig(where=_ON_GLIOMA_SLICES, seeds=1, steps=16), description=_OUT
     )
     smoothgrad: SmoothGradConfig | None = Field(
-        SmoothGradConfig(where=_ON_GLIOMAS, seeds=1, samples=16), description=_OUT
+        SmoothGradConfig(where=_ON_GLIOMA_SLICES, seeds=1, samples=16), description=_OUT
     )
     occlusion: OcclusionConfig | None = Field(
-        OcclusionConfig(where=_ON_GLIOMAS, seeds=1, window_mm=20, stride_mm=20), description=_OUT
+        OcclusionConfig(where=_ON_GLIOMA_SLICES, seeds=1, window_mm=20, stride_mm=20), description=_OUT
     )
-    ablation: PerturbationConfig | None = Field(PerturbationConfig(where=_ON_GLIOMAS, seeds=1), description=_OUT)
-    lime: LimeConfig | None = Field(LimeConfig(where=_ON_GLIOMAS, seeds=1, samples=200), description=_OUT)
+    ablation: PerturbationConfig | None = Field(PerturbationConfig(where=_ON_GLIOMA_SLICES, seeds=1), description=_OUT)
+    lime: LimeConfig | None = Field(LimeConfig(where=_ON_GLIOMA_SLICES, seeds=1, samples=100), description=_OUT)
     kernelshap: KernelShapConfig | None = Field(
-        KernelShapConfig(where=_ON_GLIOMAS, seeds=1, samples=200), description=_OUT
+        KernelShapConfig(where=_ON_GLIOMA_SLICES, seeds=1, samples=100), description=_OUT
     )
     relevance_map: RelevanceMapConfig | None = Field(
-        RelevanceMapConfig(where=_ON_GLIOMAS, seeds=1, fills=["zero"]), description=_OUT
+        RelevanceMapConfig(where=_ON_GLIOMA_SLICES, seeds=1, fills=["zero"]), description=_OUT
     )
     optimal_perturbation: OptimalConfig | None = Field(OptimalConfig(where=_ON_GLIOMAS, seeds=1), description=_OUT)
     # Squared steps between neighbours are 16 times as large where pixels are 4 times as wide as at 256 x 256.

@@ -32,7 +32,7 @@ def load(raw: dict[str, Any], overlays: Sequence[object] = ()) -> Config:
 
 def _explain(fault: Any) -> str:
     location = [part for part in fault["loc"] if part != "[key]"]
-    where = ".".join(str(part) for part in location)
+    where = ".".join(_shown(str(part)) for part in location)
     if fault["type"] == "extra_forbidden":
         known = [name for name, _ in _children(location[:-1])]
         return f"{where}: unknown key{nearest(str(location[-1]), known)}"
@@ -45,6 +45,11 @@ def _explain(fault: Any) -> str:
         inside = where and message.split(":")[0].replace(".", "").isidentifier()
         return f"{where}.{message}" if inside else f"{where}: {message}" if where else message
     return f"{where}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"
+
+
+def _shown(key: str) -> str:
+    """A key as it is, or as Python writes it where it is no plain text: YAML lets anything through."""
+    return key if key and key.isprintable() else ascii(key)
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
-import pickle
 import resource
 import shutil
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -21,13 +24,17 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from weakseg import catalogue
+from weakseg import catalogue, integrity, resuming
+from weakseg.device import usage as gpu_usage
 from weakseg.errors import WeaksegError
+from weakseg.integrity import read_record
 from weakseg.keys import package_versions
 from weakseg.runs import RESULTS, STATE
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 @dataclass
@@ -74,7 +81,8 @@ class Context:
         if self.threads == 1 or len(items) < 2:
             results = [_step(bar, function(item)) for item in items]
         else:
-            with ProcessPoolExecutor(min(self.threads, len(items)), mp_context=get_context("fork")) as pool:
+            workers, fork = min(self.threads, len(items)), get_context("fork")
+            with ProcessPoolExecutor(workers, mp_context=fork, initializer=_die_with_parent) as pool:
                 results = [_step(bar, result) for result in pool.map(function, items)]
         bar.close()
         return results
@@ -88,10 +96,10 @@ class Context:
         log is whole whatever process, or earlier run, opened them. The function is given a context to log into.
         """
         self.state.mkdir(parents=True, exist_ok=True)
-        numbered = [(self.state / f"{what}-{number}.pickle", item) for number, item in enumerate(items)]
+        numbered = [(self.state / f"{what}-{number}.safetensors", item) for number, item in enumerate(items)]
         results = []
         for path in self.map_cases(partial(_do_once, self, function), numbered, what):
-            result, truth_opened = pickle.loads(path.read_bytes())
+            result, truth_opened = resuming.load(path)
             for purpose, cases in truth_opened.items():
                 self.truth_opened.setdefault(purpose, set()).update(cases)
             results.append(result)
@@ -101,13 +109,19 @@ class Context:
 def _do_once(context: Context, function: Callable[[Context, Item], Result], numbered: tuple[Path, Item]) -> Path:
     """Keep a result and its log in a file, unless they are there; the file's name."""
     path, item = numbered
-    if not path.exists():
-        alone = replace(context, truth_opened={}, counts={})
-        result = function(alone, item)
-        temporary = path.with_suffix(".partial")
-        temporary.write_bytes(pickle.dumps((result, alone.truth_opened)))
-        temporary.replace(path)
+    # What cannot be read was cut off when the machine went down.
+    with suppress(FileNotFoundError, ValueError):
+        resuming.load(path)
+        return path
+    alone = replace(context, truth_opened={}, counts={})
+    resuming.save(path, (function(alone, item), alone.truth_opened))
     return path
+
+
+def _die_with_parent() -> None:
+    """End a worker whose parent was killed: on Linux the kernel does, elsewhere nobody."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _step(bar: Any, result: Result) -> Result:
@@ -115,18 +129,13 @@ def _step(bar: Any, result: Result) -> Result:
     return result
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The ``run.json`` of a finished run."""
-    return json.loads((folder / "run.json").read_text())
-
-
 def execute(spec: dict[str, Any], threads: int = 1, device: str = "cpu") -> Path:
     """Run the stage that a spec describes and return its result's folder.
 
     Raises:
-        WeaksegError: bad input; the failure is kept in ``results/failures/<key>.json``.
+        WeaksegError: bad input, a damaged file of an earlier run, or no room or right to write. What made a stage fail
+            is kept in ``results/failures/<key>.json``.
     """
-    stage = catalogue.STAGES[spec["stage"]]
     folder, key = Path(spec["folder"]), spec["key"]
     # Beside its place, so that the rename stays on one file system; what a kill left there is written anew.
     out = folder.with_name(f".{folder.name}.partial")
@@ -141,34 +150,98 @@ def execute(spec: dict[str, Any], threads: int = 1, device: str = "cpu") -> Path
         device=device,
     )
     failure = RESULTS / "failures" / f"{key}.json"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    started = time.monotonic()
     try:
-        module, function = stage.entry.split(":")
-        getattr(import_module(module), function)(context)
-        write_json(out / "run.json", _record(spec, context, time.monotonic() - started))
-        _publish(out, folder)
+        with _alone(key, folder):
+            try:
+                _run(spec, context, folder)
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
     except Exception as error:
-        failure.parent.mkdir(parents=True, exist_ok=True)
-        write_json(failure, {**spec, "error": str(error), "traceback": traceback.format_exc()})
-        raise
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
+        told = _explain(error, context)
+        with suppress(OSError):
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            write_json(failure, {**spec, "error": str(told or error), "traceback": traceback.format_exc()})
+        if told is None:
+            raise
+        raise told from error
     failure.unlink(missing_ok=True)
-    shutil.rmtree(context.state, ignore_errors=True)
     return folder
+
+
+def _run(spec: dict[str, Any], context: Context, folder: Path) -> None:
+    """Run a stage into its temporary folder and put that in its place."""
+    for upstream in _upstream_folders(context):
+        integrity.check(upstream)
+    resuming.drop_damaged(context.state)
+    shutil.rmtree(context.out, ignore_errors=True)
+    context.out.mkdir(parents=True)
+    started, cpu_before = time.monotonic(), _cpu_seconds()
+    module, function = catalogue.STAGES[spec["stage"]].entry.split(":")
+    getattr(import_module(module), function)(context)
+    write_json(
+        context.out / "run.json", _record(spec, context, time.monotonic() - started, _cpu_seconds() - cpu_before)
+    )
+    _publish(context.out, folder)
+    shutil.rmtree(context.state, ignore_errors=True)
+
+
+@contextmanager
+def _alone(key: str, folder: Path) -> Iterator[None]:
+    """Nobody else makes this run meanwhile; a kill lets go of it.
+
+    Raises:
+        WeaksegError: another process is at it.
+    """
+    path = STATE / f"{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            # Unlike `flock`, it is not handed on to workers, which may outlive a kill.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WeaksegError(f"{folder}: another process is making it; wait for it, or end it") from error
+        except OSError:
+            pass  # a file system without locks
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _upstream_folders(context: Context) -> list[Path]:
+    return [folder for folders in context.upstream.values() for folder in folders]
+
+
+def _explain(error: Exception, context: Context) -> WeaksegError | None:
+    """What lies behind the failure of a stage, if it is none of the stage: a full disk, rights, damaged input."""
+    reason = integrity.explain(error, context.out.parent)
+    if reason is not None:
+        return WeaksegError(reason)
+    try:
+        for folder in _upstream_folders(context):
+            integrity.check(folder, thorough=True)
+    except WeaksegError as damaged:
+        return damaged
+    return None
 
 
 def _publish(out: Path, folder: Path) -> None:
     """Put a finished folder in its place by one rename; Snakemake may have made the place, empty, before."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
+        # The record goes first: a kill in between must not leave half a folder that looks whole.
+        (folder / integrity.RECORD).unlink(missing_ok=True)
         shutil.rmtree(folder)
     out.rename(folder)
 
 
-def _record(spec: dict[str, Any], context: Context, seconds: float) -> dict[str, Any]:
+def _cpu_seconds() -> float:
+    """Processor seconds of this process and of those that it waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _record(spec: dict[str, Any], context: Context, seconds: float, cpu_seconds: float) -> dict[str, Any]:
     usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         **{name: spec[name] for name in ("stage", "label", "key", "params", "upstream")},
@@ -178,17 +251,19 @@ def _record(spec: dict[str, Any], context: Context, seconds: float) -> dict[str,
         "threads": context.threads,
         "device": context.device,
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu_seconds, 2),
         "peak_memory_mib": usage // 1024,
+        **(gpu_usage() if context.device == "cuda" else {}),
         "counts": context.counts,
         "truth_opened": {purpose: sorted(cases) for purpose, cases in sorted(context.truth_opened.items())},
         "masks_used": sorted(_masks_used(context)),
+        "files": integrity.fingerprints(context.out),
     }
 
 
 def _masks_used(context: Context) -> set[str]:
     """Cases whose masks this run or any before it opened, apart from the purposes that are free."""
-    folders = [folder for folders in context.upstream.values() for folder in folders]
-    used = {case for folder in folders for case in read_record(folder)["masks_used"]}
+    used = {case for folder in _upstream_folders(context) for case in read_record(folder)["masks_used"]}
     own = (cases for purpose, cases in context.truth_opened.items() if purpose not in catalogue.FREE_PURPOSES)
     return used.union(*own)
 

@@ -37,4 +37,9 @@ def run_key(stage: str, stage_version: int, params: dict[str, Any], upstream: di
         "upstream": upstream,
         "packages": package_versions(),
     }
-    return hashlib.sha256(canonical(content).encode()).hexdigest()[:8]
+    return digest_of(content)
+
+
+def digest_of(value: Any) -> str:
+    """First 8 hex digits of the SHA-256 over a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]

@@ -81,11 +81,12 @@ def build(config: Config) -> Plan:
         ]
         scores += plan_references(plan, name, dataset, data)
     data_of = {role: [data[role] for data in every] for role in ("index", "preprocess", "truth", "labels")}
-    collect = plan.add("collect", "all", {}, scores=scores)
+    counted = [key for of_kind in explained.values() for key in of_kind]
+    regions = {"regions": {name: data.region for name, data in config.datasets.items()}}
+    told = {role: data_of[role] for role in ("preprocess", "truth", "labels")}
+    collect = plan.add("collect", "all", regions, scores=scores, classifiers=classifiers, maps=counted, **told)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
-    board = plan.add(
-        "leaderboard", "all", statistics, collect=collect, classifiers=classifiers, labels=data_of["labels"]
-    )
+    board = plan.add("leaderboard", "all", statistics, collect=collect)
     described = {role: data_of[role] for role in ("index", "preprocess", "labels")}
     plan.add("models", "all", {}, classifiers=classifiers, **described)
     grids = {role: data_of[role] for role in ("index", "preprocess")}
@@ -96,14 +97,17 @@ def build(config: Config) -> Plan:
     plan.add("faithfulness_table", "all", statistics, **faithful)
     shown = {
         "cases": config.report.overlay_cases,
-        "regions": {name: data.region for name, data in config.datasets.items()},
+        **regions,
         "minutes_per_mask": config.report.minutes_per_mask,
         "minutes_per_slice_label": config.report.minutes_per_slice_label,
         "minutes_per_grade": config.report.minutes_per_grade,
     }
     pictured = {role: data_of[role] for role in ("index", "preprocess", "truth")}
-    counted = [key for of_kind in explained.values() for key in of_kind]
-    plan.add("figures", "all", shown, collect=collect, leaderboard=board, maps=overlaid, counted=counted, **pictured)
+    plan.add("figures", "all", shown, collect=collect, leaderboard=board, maps=overlaid, **pictured)
+    viewed = {"seed": config.seeds[0], "most_mb": config.report.viewer_mb}
+    masked = [run.key for run in plan.of_stage("references")]
+    volumes = {role: data_of[role] for role in ("preprocess", "truth")}
+    plan.add("viewer", "all", viewed, collect=collect, maps=[*overlaid, *masked], **volumes)
     check_truth_access(plan)
     return plan
 

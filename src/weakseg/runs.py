@@ -7,83 +7,67 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weakseg import catalogue
 from weakseg.config import Config
-from weakseg.keys import canonical, run_key
+from weakseg.keys import canonical, digest_of, run_key
 
 RESULTS = Path("results")
 STATE = RESULTS / ".state"
 PHANTOMS = Path("data/phantoms")
+MANIFESTS = Path("manifests")
+"""Beside what is published: which runs gave it, and the checksum of each file."""
 
 CROSS_MODALITY_TABLES = ("", "_differences", "_training", "_translation")
 COIN_TABLES = ("coin", "coin_rows", "coin_differences", "coin_ranks")
+RELEVANCE_TABLES = ("", "_differences", "_variants", "_classifiers")
 HEMORRHAGE_TABLES = ("", "_differences", "_classifiers", "_variants", "_volumes", "_costs")
 
-PUBLISHED = {
-    "collect": ("scores.parquet", "tables/left_out.csv"),
+TABLE_FORMATS = ("csv", "md", "tex")
+FIGURE_FORMATS = ("png", "svg", "pdf")
+
+
+def _tables(*names: str) -> tuple[str, ...]:
+    return tuple(f"tables/{name}.{kind}" for name in names for kind in TABLE_FORMATS)
+
+
+def _figures(*names: str) -> tuple[str, ...]:
+    return tuple(f"figures/{name}.{kind}" for name in names for kind in FIGURE_FORMATS)
+
+
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "collect": ("scores.parquet", "records.json"),
     "leaderboard": (
         "metrics.json",
-        "tables/leaderboard.csv",
-        "tables/leaderboard.md",
-        "tables/leaderboard.tex",
-        "tables/comparisons.csv",
-        "tables/statistics.csv",
-        "tables/ranks.csv",
-        "tables/variances.csv",
-        "tables/small_families.csv",
-        "tables/classifiers.csv",
-        "tables/labels.csv",
-        "tables/k_curve.csv",
-        "tables/k_curve.md",
+        *_tables("leaderboard", "k_curve", "statistics", "classifiers", "labels", "left_out"),
+        *_tables("failures", "failures_worst", "responses"),
+        # Too long to be read.
+        *(f"tables/{name}.csv" for name in ("comparisons", "ranks", "variances", "small_families")),
     ),
-    "faithfulness_table": ("faithfulness.parquet", "tables/faithfulness.csv", "tables/faithfulness.md"),
+    "faithfulness_table": ("faithfulness.parquet", *_tables("faithfulness")),
     "figures": (
-        "figures/overlays-{panel}.png",
-        "figures/dice.png",
-        "figures/masks.png",
-        "figures/k_curve.png",
-        "figures/forwards.png",
+        *_figures("overlays-{panel}", "failures-{panel}"),
+        *_figures("dice", "ranks", "masks", "k_curve", "forwards", "thresholds", "responses", "failures"),
     ),
     "models": ("models/{classifier}/weights.safetensors", "models/{classifier}/README.md"),
     "sneak_tables": (
-        "tables/sneak_attack.csv",
-        "tables/sneak_attack.md",
-        "tables/sneak_attack_verdicts.csv",
-        "tables/sneak_attack_verdicts.md",
-        "tables/sneak_attack_dice.csv",
-        "tables/sneak_attack_dice.md",
-        "figures/sneak_attack.png",
+        *_tables("sneak_attack", "sneak_attack_verdicts", "sneak_attack_dice"),
+        *_figures("sneak_attack"),
     ),
-    "coin_tables": (
-        *(f"tables/{name}.{kind}" for name in COIN_TABLES for kind in ("csv", "md")),
-        "figures/coin.png",
-        "figures/coin_training.png",
-    ),
-    "hemorrhage_tables": (
-        *(f"tables/hemorrhage{name}.{kind}" for name in HEMORRHAGE_TABLES for kind in ("csv", "md")),
-        "figures/hemorrhage.png",
-    ),
-    "refinements_tables": ("tables/refinements.csv", "tables/refinements.md", "figures/refinements.png"),
+    "coin_tables": (*_tables(*COIN_TABLES), *_figures("coin", "coin_training")),
+    "hemorrhage_tables": (*_tables(*(f"hemorrhage{name}" for name in HEMORRHAGE_TABLES)), *_figures("hemorrhage")),
+    "refinements_tables": (*_tables("refinements"), *_figures("refinements")),
     "relevance_tables": (
-        "tables/relevance_maps.csv",
-        "tables/relevance_maps.md",
-        "tables/relevance_maps_differences.csv",
-        "tables/relevance_maps_differences.md",
-        "tables/relevance_maps_variants.csv",
-        "tables/relevance_maps_variants.md",
-        "tables/relevance_maps_classifiers.csv",
-        "tables/relevance_maps_classifiers.md",
-        "figures/relevance_maps.png",
+        *_tables(*(f"relevance_maps{name}" for name in RELEVANCE_TABLES)),
+        *_figures("relevance_maps"),
     ),
     "cross_modality_tables": (
-        *(f"tables/cross_modality{name}.{kind}" for name in CROSS_MODALITY_TABLES for kind in ("csv", "md")),
-        "figures/cross_modality.png",
-        "figures/cross_modality_curve.png",
+        *_tables(*(f"cross_modality{name}" for name in CROSS_MODALITY_TABLES)),
+        *_figures("cross_modality", "cross_modality_curve"),
     ),
 }
 """What people look for, by the stage that makes it.
@@ -141,6 +125,11 @@ class Plan:
         return RESULTS if self.config.name == "default" else RESULTS / self.config.name
 
     @property
+    def page(self) -> Path:
+        """The page that tells of everything there; beside what is published, as it names times and failures too."""
+        return self.destination / "report.html"
+
+    @property
     def published_runs(self) -> list[Run]:
         """The runs whose files are published."""
         return [run for stage in PUBLISHED for run in self.of_stage(stage)]
@@ -158,7 +147,12 @@ class Plan:
             for label in (labels if "{classifier}" in pattern else [""])
             for panel in (panels if "{panel}" in pattern else [""])
         ]
-        return [self.destination / name for name in dict.fromkeys(names)]
+        return [*(self.destination / name for name in dict.fromkeys(names)), *([self.manifest] if names else [])]
+
+    @property
+    def manifest(self) -> Path:
+        """The file that says, once all others are published, what they are."""
+        return self.destination / manifest_of(run.key for run in self.published_runs)
 
     def spec(self, run: Run) -> dict[str, Any]:
         """What a stage needs to run: its parameters and the folders it reads."""
@@ -176,6 +170,21 @@ class Plan:
                 temporary.replace(path)
 
 
+def manifest_of(keys: Iterable[str]) -> str:
+    """Where the manifest of what was published from some runs lies, below what is published.
+
+    Its name comes from their keys: all other published files have the same name whatever the configuration, the
+    manifest has not. So what another configuration published never passes for what this one asks for.
+    """
+    return str(MANIFESTS / f"{digest_of(sorted(keys))}.json")
+
+
 def spec_file(key: str) -> Path:
     """The spec file of a run."""
     return STATE / "specs" / f"{key}.json"
+
+
+def read_run(key: str) -> Run:
+    """The run that a spec file was written of."""
+    spec = json.loads(spec_file(key).read_text())
+    return Run(**{name: spec[name] for name in Run.__dataclass_fields__})

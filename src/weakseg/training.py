@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from weakseg.feeding import ahead, laid_out, moved
+
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
@@ -58,12 +60,15 @@ def train(
         evaluate: higher is better; called in evaluation mode without gradients. Ties go to the earlier epoch.
         schedule: lengths and rates.
         state: folder for the checkpoint of each finished epoch.
-        device: ``cpu`` or ``cuda``; on the latter forwards run in bfloat16.
+        device: ``cpu`` or ``cuda``; on the latter forwards run in bfloat16, and batches are made meanwhile.
 
     Returns:
         Per epoch: ``epoch``, ``loss`` (mean over steps), ``score``.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
+    laid_out(network, device)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.averaging), use_buffers=True)
     total = schedule.epochs * schedule.steps_per_epoch
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=total)
@@ -81,7 +86,7 @@ def train(
     while len(history) < schedule.epochs and _epochs_without_gain(history) < schedule.patience:
         epoch = len(history)
         losses = []
-        for batch in batches(epoch):
+        for batch in ahead(batches(epoch), device):
             losses.append(_step(network, optimizer, rate, loss, *batch, device))
             averaged.update_parameters(network)
         averaged.eval()
@@ -106,7 +111,7 @@ def _step(
     network.train()
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        value = loss(network(inputs.to(device)), targets.to(device))
+        value = loss(network(moved(inputs, device)), moved(targets, device))
     value.backward()
     optimizer.step()
     rate.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 from weakseg import catalogue
@@ -25,14 +26,18 @@ PLUMBING = {
     "config_references",
     "config_refinements",
     "config_studies",
+    "device",
     "errors",
     "execution",
+    "integrity",
     "keys",
     "plan",
     "plan_counterfactuals",
+    "plan_partial",
     "plan_references",
     "plan_refinements",
     "plan_views",
+    "resuming",
     "runs",
 }
 """Modules of the package that decide how a stage is run, not what it computes."""
@@ -64,6 +69,7 @@ def _source(module: str) -> str:
     return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
 
 
+@cache
 def _imports(source: str) -> list[str]:
     """Modules of this package that a source imports, without the plumbing."""
     found = []
@@ -78,6 +84,7 @@ def _is_module(name: str) -> bool:
     return _path(name).with_suffix(".py").is_file() or (_path(name) / "__init__.py").is_file()
 
 
+@cache
 def _code(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):

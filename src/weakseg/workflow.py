@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from snakemake.utils import update_config
 
+from weakseg import integrity, manifest
 from weakseg.config import Config
 from weakseg.config_text import load
 from weakseg.errors import WeaksegError
@@ -42,19 +43,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def publish(destination: Path, folders: Iterable[Path], keep: Iterable[Path] = ()) -> None:
-    """Copy the files of runs to where people look for them, each by one rename.
+def publish(destination: Path, folders: Sequence[Path], keep: Sequence[Path] = ()) -> None:
+    """Copy the files of runs to where people look for them, each by one rename; their manifest is written last.
 
-    What an earlier plan left there goes, but for the files to keep: those of other targets.
+    What an earlier plan left there goes, but for the files to keep: those of other targets. Its manifest goes first, so
+    that it never stands for a mixture.
     """
     files = _published(destination, folders)
+    manifest.withdraw(destination, keep)
     for target, source in files.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
-    for path in _left_over(destination, {*files, *keep}):
+        copy_over(source, target)
+    written = manifest.write(destination, folders, files)
+    for path in _left_over(destination, {written, *files, *keep}):
         path.unlink()
+
+
+def copy_over(source: Path, target: Path) -> Path:
+    """Copy a file to its place by one rename; the place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+    return target
 
 
 def _published(destination: Path, folders: Iterable[Path]) -> dict[Path, Path]:
@@ -76,9 +86,10 @@ def _left_over(destination: Path, files: Iterable[Path]) -> list[Path]:
 
 
 def verify_published(config: Config) -> str:
-    """Compare what is published, byte by byte, with the runs that the configuration asks for; say so if they agree.
+    """Compare what is published with what the configuration asks for; say so if they agree.
 
-    A study counts if any of its files is there.
+    Manifests tell which runs the published files came from, and their checksums; where these runs are, as they are not
+    in a restored clone, files are also compared with them byte by byte. A study counts if any of its files is there.
 
     Raises:
         WeaksegError: something is not run or not published yet, or belongs to another configuration.
@@ -87,16 +98,26 @@ def verify_published(config: Config) -> str:
     plan = plans["all"]
     wanted = [plan for name, plan in plans.items() if name == "all" or any(map(Path.exists, plan.published))]
     runs = [run for plan in wanted for run in plan.published_runs]
-    missing = [run.folder for run in runs if not run.record.exists()]
+    manifests = [plan.manifest for plan in wanted]
+    missing = [path for path in manifests if not path.exists()]
     if missing:
-        raise WeaksegError(f"{missing[0]}: not there yet; run snakemake")
-    files = _published(plan.destination, [run.folder for run in runs])
+        open_runs = [run.folder for run in runs if not run.record.exists()]
+        raise WeaksegError(f"{[*open_runs, *missing][0]}: not there yet; run snakemake")
+    made = [run for run in runs if run.record.exists()]
+    for run in made:
+        try:
+            integrity.check(run.folder, thorough=True)
+        except WeaksegError as error:
+            # Snakemake makes again what something waits for.
+            raise WeaksegError(f"{error}; remove {plan.destination}/tables too, so that it is needed") from error
+    files = _published(plan.destination, [run.folder for run in made])
     for target, source in files.items():
         if not target.exists() or target.read_bytes() != source.read_bytes():
-            raise WeaksegError(f"{target}: not what this configuration gives; run snakemake again")
-    for path in _left_over(plan.destination, files):
+            raise WeaksegError(f"{target}: not what this configuration gives; remove it and run snakemake again")
+    listed = [file for path in manifests for file in manifest.check(path)]
+    for path in _left_over(plan.destination, listed):
         raise WeaksegError(f"{path}: this configuration gives no such file; remove it")
-    return f"{plan.destination}: {len(files)} files, as planned"
+    return f"{plan.destination}: {len(set(listed))} files, as planned"
 
 
 def prune(configs: Iterable[Config], delete: bool) -> list[Path]:
@@ -128,7 +149,12 @@ def _behind_published() -> set[str]:
         if key in records:
             upstream = json.loads(records[key].read_text())["upstream"].values()
             waiting |= {above for keys in upstream for above in keys} - needed
-    return needed
+    # The page holds the volumes of a viewer, which is published as no file of its own.
+    viewers = {key: path for key, path in records.items() if path.parents[1].name == "viewer"}
+    shown = {
+        key for key, path in viewers.items() if needed.issuperset(json.loads(path.read_text())["upstream"]["collect"])
+    }
+    return needed | shown
 
 
 def _is_published(folder: Path, destination: Path) -> bool:

@@ -12,7 +12,8 @@ from weakseg import plan, runs
 from weakseg.data.inventory import content_digest
 from weakseg.workflow import read_config
 
-STAGE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["benchmark"]
+PROJECT = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+STAGE = PROJECT["stages"]["benchmark"]
 OUTS, METRICS = (
     {Path(path): how for entry in STAGE[kind] for path, how in entry.items()} for kind in ("outs", "metrics")
 )
@@ -20,7 +21,8 @@ OUTS, METRICS = (
 
 def test_every_published_file_is_recorded_once():
     recorded = {*OUTS, *METRICS}
-    published = plan.build(read_config()).published
+    planned = plan.build(read_config())
+    published = [*planned.published, planned.page]
     holders = [[path for path in recorded if path == file or path in file.parents] for file in published]
     assert all(len(paths) == 1 for paths in holders)
     assert {path for (path,) in holders} == recorded - {runs.PHANTOMS}
@@ -34,6 +36,13 @@ def test_metrics_are_kept_by_git():
     assert [how["cache"] for how in METRICS.values()] == [False]
     ignored = call(REPOSITORY, "git", "check-ignore", "--no-index", "dvc.lock", *map(str, METRICS), check=False)
     assert ignored.stdout == ""
+
+
+def test_every_model_is_an_artifact_by_its_name():
+    published = plan.build(read_config()).published
+    models = {path.parent.name: str(path.parent) for path in published if path.suffix == ".safetensors"}
+    assert {name: artifact["path"] for name, artifact in PROJECT["artifacts"].items()} == models
+    assert {artifact["type"] for artifact in PROJECT["artifacts"].values()} == {"model"}
 
 
 def test_dependencies_are_there():

@@ -19,7 +19,8 @@ def test_default_stays_under_120_jobs():
 
 def test_methods_run_where_and_as_often_as_they_say():
     methods = FEW | {"layercam": {"seeds": 2}, "ablation": {"where": ["brats-volume"], "seeds": 1}}
-    planned = plan.build(config_text.load({"views": {"volume": {"seeds": None}}, "maps": {"methods": methods}}))
+    changes = {"seeds": [0, 1, 2], "views": {"volume": {"seeds": None}}, "maps": {"methods": methods}}
+    planned = plan.build(config_text.load(changes))
     labels = {name: set() for name in ("gradcam", "layercam", "ablation")}
     for run in planned.of_stage("maps"):
         for name in labels.keys() & run.params["methods"].keys():
@@ -60,7 +61,7 @@ def test_a_parameter_changes_its_stage_and_what_follows_only():
     assert folders(one, "classifier") == folders(other, "classifier")
     changed = {run.label for run in one.of_stage("maps") if run.key not in other.runs}
     views = [*(f"{name}-slice" for name in catalogue.DATASETS), "brats-volume"]
-    assert changed == {f"{view}-cam-s{seed}-f0" for view in views for seed in (0, 1, 2)}
+    assert changed == {f"{view}-cam-s{seed}-f0" for view in views for seed in one.config.seeds}
 
 
 def test_key_depends_on_stage_version_and_packages(monkeypatch):
@@ -119,12 +120,13 @@ def test_a_layer_means_its_reduction():
 
 
 def test_one_faithfulness_job_asks_about_all_families_and_seeds():
-    planned = plan.build(read_config())
+    config = read_config()
+    planned = plan.build(config)
     runs = planned.of_stage("faithfulness")
     assert {run.label for run in runs} == {f"{name}-slice-f0" for name in catalogue.DATASETS}
     for run in runs:
         assert set(run.upstream) - {"supervoxels"} == {"index", "preprocess", "classifier", "maps"}
-        assert [planned.runs[key].params["seed"] for key in run.upstream["classifier"]] == [0, 1, 2]
+        assert [planned.runs[key].params["seed"] for key in run.upstream["classifier"]] == config.seeds
         maps = [planned.runs[key] for key in run.upstream["maps"]]
         dataset, *_ = run.label.split("-")
         every = [of_family.label for of_family in planned.of_stage("maps")]
@@ -186,7 +188,7 @@ def test_what_is_learnt_is_learnt_once_for_each_classifier():
     planned = plan.build(config_text.load({"maps": {"gate": ["classifier", "none"], "methods": FEW | FITTING}}))
     fits = [run for run in planned.of_stage("map_fit") if run.params["view"] == "slice"]
     assert {run.label for run in fits} == {
-        f"{name}-slice-optimal-s{seed}-f0" for name in catalogue.DATASETS for seed in (0, 1, 2)
+        f"{name}-slice-optimal-s{seed}-f0" for name in catalogue.DATASETS for seed in planned.config.seeds
     }
     maps = [run for run in planned.of_stage("maps") if run.params["view"] == "slice"]
     explaining = [run for run in maps if "optimal_perturbation" in run.params["methods"]]

@@ -29,8 +29,8 @@ def test_counterfactuals_of_slices_are_chosen_by_another_classifier():
         assert set(run.upstream) == {"index", "preprocess", "classifier", "fitted"}
     # The selectors are explained anyway.
     assert len(planned.of_stage("classifier")) == len(catalogue.DATASETS) * 3
-    (board,), (models,) = planned.of_stage("leaderboard"), planned.of_stage("models")
-    for run in (board, models):
+    (collect,), (models,) = planned.of_stage("collect"), planned.of_stage("models")
+    for run in (collect, models):
         read = {planned.runs[key].params["architecture"] for key in run.upstream["classifiers"]}
         assert read == {"resnet", "resnet3d"}
     assert not any("densenet" in str(path) for path in planned.published)

@@ -54,7 +54,7 @@ def test_without_references_nothing_of_them_is_planned_and_maps_are_the_same():
     )
     assert not without.of_stage("references")
     changed = {run.stage for run in with_.runs.values() if run.key not in without.runs}
-    assert changed == {"references", "scores", "collect", "leaderboard", "figures"}
+    assert changed == {"references", "scores", "collect", "leaderboard", "figures", "viewer"}
 
 
 @pytest.mark.parametrize(

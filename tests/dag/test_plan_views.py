@@ -9,7 +9,7 @@ from weakseg.plan_views import evaluator_of, views_of
 def test_volumes_are_planned_for_data_sets_with_grades_alone():
     planned = plan.build(config_text.load(BOTH_VIEWS))
     classifiers = planned.of_stage("volume_classifier")
-    assert [run.label for run in classifiers] == [f"brats-volume-resnet3d-s{seed}-f0" for seed in (0, 1, 2)]
+    assert [run.label for run in classifiers] == [f"brats-volume-resnet3d-s{seed}-f0" for seed in planned.config.seeds]
     assert all(set(run.upstream) == {"index", "preprocess"} for run in classifiers)
     volumes = [run for run in planned.runs.values() if run.params.get("view") == "volume"]
     assert {run.params["gate"] for run in volumes} == {"none"}
@@ -61,7 +61,7 @@ def test_sequences_change_nothing_for_the_other_views():
     none, three, five = (
         plan.build(config_text.load({"views": {"sequence": view}})) for view in (None, {"slices": 3}, {"slices": 5})
     )
-    tables = {"collect", "leaderboard", "models", "figures", "faithfulness_table"}
+    tables = {"collect", "leaderboard", "models", "figures", "faithfulness_table", "viewer"}
     assert {run.stage for run in none.runs.values() if run.key not in three.runs} == tables
     assert "sequence" not in {run.params.get("view") for run in none.runs.values()}
     assert not none.of_stage("sequence_classifier")
@@ -109,11 +109,12 @@ def test_a_mean_of_masks_without_a_gate_is_the_same_for_all_seeds():
     planned = plan.build(config_text.load(BOTH_VIEWS))
     (mean,) = (run for run in planned.of_stage("mean_mask") if run.params["view"] == "volume")
     readers = [run.label for run in planned.of_stage("scores") if mean.key in run.upstream["maps"]]
-    assert readers == [f"brats-volume-s{seed}" for seed in (0, 1, 2)]
+    assert readers == [f"brats-volume-s{seed}" for seed in planned.config.seeds]
 
 
 def test_a_view_runs_with_as_many_seeds_as_it_says():
-    planned = plan.build(config_text.load({"views": {"volume": {"seeds": 2}}, "maps": {"methods": FEW}}))
+    changes = {"seeds": [0, 1, 2], "views": {"volume": {"seeds": 2}}, "maps": {"methods": FEW}}
+    planned = plan.build(config_text.load(changes))
     assert [run.params["seed"] for run in planned.of_stage("volume_classifier")] == [0, 1]
     assert {run.params["seed"] for run in planned.of_stage("classifier")} == {0, 1, 2}
     volumes = [run for run in planned.of_stage("scores") if run.params["view"] == "volume"]

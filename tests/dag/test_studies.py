@@ -168,7 +168,7 @@ def test_relevance_maps_have_three_seeds_and_regions():
 
 
 def test_relevance_maps_share_the_classifiers_of_the_benchmark():
-    config = load({"views": {"volume": {"seeds": None}}})
+    config = load({"seeds": [0, 1, 2], "views": {"volume": {"seeds": None}}})
     shared = {run.key for run in plan.build(config).of_stage("volume_classifier")}
     assert {run.key for run in relevance_maps(config).of_stage("volume_classifier")} == shared
 
@@ -267,7 +267,8 @@ def test_coin_says_what_it_needs(raw, message):
 
 
 def test_hemorrhage_repeats_both_classifiers_and_tries_the_rest_once():
-    planned, benchmark = hemorrhage(Config()), plan.build(Config())
+    config = Config(seeds=[0, 1, 2])
+    planned, benchmark = hemorrhage(config), plan.build(config)
     assert {run.key for run in planned.of_stage("classifier")} <= {run.key for run in benchmark.of_stage("classifier")}
     windows = [(run.params["window"]["slices"], run.params["seed"]) for run in planned.of_stage("sequence_classifier")]
     assert sorted(windows) == [(1, 0), (3, 0), (3, 0), (3, 0), (3, 1), (3, 2), (5, 0), (7, 0)]

@@ -7,6 +7,8 @@ from tests.runner import SLOW, run_stages
 
 from weakseg import config_text, plan
 from weakseg.data.labels import UNLABELLED
+from weakseg.execution import write_json
+from weakseg.integrity import fingerprints, read_record
 from weakseg.randomness import rng
 
 SETTINGS = {
@@ -41,6 +43,7 @@ def permute_labels(folder):
     labelled = slices["label"] != UNLABELLED
     slices.loc[labelled, "label"] = rng(0, "permute").permutation(slices.loc[labelled, "label"])
     slices.to_csv(folder / "slices.csv", index=False)
+    write_json(folder / "run.json", read_record(folder) | {"files": fingerprints(folder)})
 
 
 def test_permuted_labels_leave_nothing_to_explain(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """The whole way on the smoke phantom, through Snakemake and again inside this process."""
 
+import base64
+import gzip
+import json
 import os
 import re
 import shutil
@@ -10,18 +13,21 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from tests.end_to_end.conftest import SMOKE
 from tests.runner import methods_of, run_stages, snakemake
 
-from weakseg import catalogue, plan, runs
+from weakseg import catalogue, nifti, plan, runs
 from weakseg.classifiers.learning import predict
 from weakseg.classifiers.resnet import SliceImages
 from weakseg.cli import main
+from weakseg.data.grid import read_foreground
 from weakseg.evaluation.histogram import best_threshold, load
 from weakseg.evaluation.points import STEP
+from weakseg.evaluation.protocol import normalise
 from weakseg.execution import read_record
 from weakseg.workflow import publish, read_config, verify_published
 
@@ -36,9 +42,33 @@ def planned(smoke, monkeypatch):
 
 
 def test_every_file_is_published(planned):
-    assert len(planned.published) == 23 + 2 * len(planned.of_stage("classifier"))
+    tables, figures, scores, manifest, of_a_classifier = 3 * 10 + 4, 3 * 10, 4, 1, 2
+    of_classifiers = of_a_classifier * len(planned.of_stage("classifier"))
+    assert len(planned.published) == tables + figures + scores + manifest + of_classifiers
     for path in planned.published:
         assert path.stat().st_size > 0, path
+
+
+def test_page_shows_masks_as_they_were_scored(planned):
+    """Bytes of the page's maps, cut at the page's level, are the stored maps cut at the score's threshold."""
+    assert "Not audited" not in planned.page.read_text()
+    (run,), (preprocess,) = planned.of_stage("viewer"), planned.of_stage("preprocess")
+    shown = json.loads((run.folder / "viewer.json").read_text())
+    assert read_record(run.folder)["truth_opened"] == {"scores": sorted({case["case"] for case in shown["cases"]})}
+    scores = pd.read_parquet(planned.destination / "scores.parquet").set_index(
+        ["role", "refinement", "operating_point", "method", "case"]
+    )
+    raw = [one for one in shown["maps"] if one["view"] == "slice" and one["method"] != "mean_mask"]
+    assert {one["method"] for one in raw} >= {"gradcam", "layercam", "intensity"}
+    maps = [of.folder for of in planned.of_stage("maps")]
+    for one in raw:
+        row = scores.loc["test", "threshold", "label-free", one["method"], one["case"]]
+        assert one["dice"] == round(row["dice"], 3)
+        (path,) = (of / one["method"] / f"{one['case']}.nii.gz" for of in maps if (of / one["method"]).is_dir())
+        relevance = normalise(nifti.read(path)[0], read_foreground(preprocess.folder, one["case"])[0])
+        stored = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(one["map"])))
+        mask = np.asarray(stored.dataobj) > one["cut"]
+        assert mask.sum() == (relevance > row["threshold"]).sum()
 
 
 def test_leaderboard_has_every_method_at_every_point(smoke):
@@ -94,7 +124,7 @@ def test_kept_histograms_give_the_thresholds_again(planned):
 
 def test_only_allowed_stages_opened_masks(planned):
     opened = {run.stage for run in planned.runs.values() if read_record(run.folder)["truth_opened"]}
-    assert opened == {"labels", "mean_mask", "references", "scores", "figures"}
+    assert opened == {"labels", "mean_mask", "references", "scores", "collect", "figures", "viewer"}
 
 
 def test_smoke_has_at_most_25_jobs(planned):

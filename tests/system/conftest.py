@@ -1,9 +1,7 @@
-import shutil
-
 import pytest
 import yaml
 from snakemake.utils import update_config
-from tests.runner import REPOSITORY, SLOW, call, commit_all
+from tests.runner import REPOSITORY, SLOW, call, commit_all, make_repository
 
 from weakseg.config_text import load
 
@@ -14,7 +12,7 @@ FEWER = {
     "refinements": {"declared": None},
     "references": {"methods": ["unet"]},
 }
-"""What the default leaves out here for the sake of time: two seeds, and what `make test` runs on a tiny phantom."""
+"""What the default leaves out here for the sake of time: a seed, and what `make test` runs on a tiny phantom."""
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +32,7 @@ def config(raw):
 def benchmark(tmp_path_factory, raw):
     """A repository of its own, made from the files of this one, in which `dvc repro` ran the benchmark with FEWER."""
     directory = tmp_path_factory.mktemp("benchmark")
-    listed = call(REPOSITORY, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for source in (REPOSITORY / name for name in listed.split("\0") if name):
-        if source.is_file():
-            target = directory / source.relative_to(REPOSITORY)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    (directory / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    call(directory, "git", "init", "--quiet")
+    make_repository(directory, raw)
     commit_all(directory)
     call(directory, "dvc", "repro", timeout=7200)
     return directory

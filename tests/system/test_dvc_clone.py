@@ -31,9 +31,8 @@ def test_nothing_is_left_to_do(benchmark):
 
 
 def test_clone_has_every_published_file_byte_for_byte(benchmark, clone, config):
-    published = plan.build(config).published
-    assert published
-    for path in published:
+    planned = plan.build(config)
+    for path in (*planned.published, planned.page):
         assert (clone / path).read_bytes() == (benchmark / path).read_bytes(), path
 
 

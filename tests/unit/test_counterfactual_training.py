@@ -84,15 +84,27 @@ RECORDS = [
 
 class TestChoice:
     def test_least_change_of_those_that_flip_enough(self):
-        assert chosen(RECORDS, 0.9) == 2
-        assert chosen(RECORDS[:2], 0.9) == 1
-        assert chosen(RECORDS, 0.4) == 0
+        assert chosen(RECORDS, 0.9, 100) == 2
+        assert chosen(RECORDS[:2], 0.9, 100) == 1
+        assert chosen(RECORDS, 0.4, 100) == 0
         # Ties go to the earlier one.
-        assert chosen([RECORDS[4], RECORDS[2]], 0.9) == 0
+        assert chosen([RECORDS[4], RECORDS[2]], 0.9, 100) == 0
 
     def test_most_flips_where_none_flips_enough(self):
-        assert chosen(RECORDS, 1.1) == 2
-        assert chosen(RECORDS[:2], 0.95) == 1
+        assert chosen(RECORDS, 1.1, 100) == 2
+        assert chosen(RECORDS[:2], 0.95, 100) == 1
+
+    def test_a_share_that_is_not_surely_smaller_counts_as_the_largest(self):
+        records = [{"flips": flips, "positive": size, "negative": 0} for flips, size in ((0.76, 0.3), (0.74, 0.1))]
+        assert chosen(records, 0.9, 100) == 1
+        assert chosen(records, 0.9, 10_000) == 0
+        # Step by step it must not drift away from the largest share.
+        falling = [{"flips": 0.76 - 0.02 * step, "positive": 0.3 / (step + 1), "negative": 0} for step in range(9)]
+        assert chosen(falling, 0.9, 100) == 2
+
+    def test_once_one_flips_enough_the_others_do_not_count(self):
+        records = [{"flips": flips, "positive": size, "negative": 0} for flips, size in ((0.88, 0.1), (0.9, 0.3))]
+        assert chosen(records, 0.9, 100) == 1
 
 
 class TestSlices:
@@ -203,7 +215,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
 
 
 def test_kept_weights_are_those_of_the_chosen_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "chosen", lambda history, _: 0)
+    monkeypatch.setattr(training, "chosen", lambda *_: 0)
     first, _ = trained(tmp_path / "first")
     monkeypatch.undo()
     short, _ = trained(tmp_path / "short", replace(SETTINGS, steps=2))
@@ -261,7 +273,7 @@ def test_coin_removes_the_blob_and_leaves_the_rest(tmp_path):
     for unit in range(0, 16, 2):
         assert average_precision_score(truth[unit][inside[unit]], maps[unit].numpy()[inside[unit]]) >= 0.95
     assert maps[1::2].mean() < 0.01
-    assert history[chosen(history, 0.9)]["flips"] >= 0.9
+    assert history[chosen(history, 0.9, 8)]["flips"] >= 0.9
 
 
 def test_singla_makes_images_anew(tmp_path):

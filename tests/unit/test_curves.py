@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from weakseg import catalogue
-from weakseg.report.curves import MARKERS, Minutes, draw_budgets, draw_forwards, forwards_per_case
+from weakseg.evaluation.forwards import forwards_per_case
+from weakseg.report import style
+from weakseg.report.curves import Minutes, draw_budgets, draw_forwards
 
 
 def folder(path, methods, forwards, cases, seed):
@@ -60,13 +62,24 @@ def test_figures_do_not_depend_on_the_order_of_rows(board, tmp_path):
     counted = {"dataset": ["brats"], "view": ["slice"], "gate": ["classifier"], "method": ["gradcam"]}
     forwards = pd.DataFrame({**counted, "forwards": [15.0]})
     for name, table in (("as", board), ("reversed", board[::-1])):
-        draw_budgets(table, Minutes(30, 0.1, 1), tmp_path / f"{name}-masks.png")
-        draw_forwards(table, forwards, tmp_path / f"{name}-forwards.png")
+        draw_budgets(table, Minutes(30, 0.1, 1), tmp_path / f"{name}-masks")
+        draw_forwards(table, forwards, tmp_path / f"{name}-forwards")
     for figure in ("masks", "forwards"):
         drawn = (tmp_path / f"as-{figure}.png").read_bytes()
         assert drawn == (tmp_path / f"reversed-{figure}.png").read_bytes()
         assert len(drawn) > 10_000
 
 
+def test_each_row_is_one_marker_whatever_its_shape(board, tmp_path, monkeypatch):
+    many = pd.concat([board[board["method"] == "gradcam"].assign(method=name) for name in catalogue.METHODS])
+    forwards = pd.DataFrame({"dataset": ["brats"], "view": ["slice"], "gate": ["classifier"], "method": ["gradcam"]})
+    figures = []
+    monkeypatch.setattr(style, "save_figure", lambda figure, _: figures.append(figure))
+    draw_forwards(many, forwards.assign(forwards=15.0), tmp_path / "forwards")
+    lines = [line for axis in figures[0].axes for line in axis.lines if line.get_linestyle() == "None"]
+    assert len(lines) == len(many[many["headline"] == "yes"])
+    assert all(len(line.get_xdata()) == 1 for line in lines)
+
+
 def test_each_method_has_a_marker_of_its_own():
-    assert len(set(MARKERS)) == len(MARKERS) >= len(catalogue.METHODS)
+    assert len(set(style.MARKERS)) == len(style.MARKERS) >= len(catalogue.METHODS)

@@ -172,7 +172,7 @@ def train(
         for name, part in adversaries.parts.items():
             part.load_state_dict(saved[name])
         history, best = saved["history"], saved["best"]
-    before = margins_of(selector, val_slices.images, device)
+    before, called = margins_of(selector, val_slices.images, device), int(val_slices.called.sum())
     step = int(history[-1]["step"]) if history else 0
     sums: dict[str, list[float]] = defaultdict(list)
     with tqdm(total=settings.steps, initial=step, desc="train", unit="step", disable=None) as bar:
@@ -190,7 +190,7 @@ def train(
             means = {name: float(np.mean(values)) for name, values in sums.items()}
             history.append({"step": step, **means, **reached(val_slices, size, before, after[0])})
             sums.clear()
-            if chosen(history, settings.least_flips) == len(history) - 1:
+            if chosen(history, settings.least_flips, called) == len(history) - 1:
                 best = {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
             states = {name: part.state_dict() for name, part in adversaries.parts.items()}
             _save(path, {**states, "history": history, "best": best})

@@ -6,12 +6,28 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import yaml
 
 from weakseg.errors import WeaksegError
+
+_SEEN: ContextVar[dict[Path, str] | None] = ContextVar("_SEEN", default=None)
+"""Digests of folders that were looked at while they are looked at once; None looks again each time."""
+
+
+@contextmanager
+def looked_at_once() -> Iterator[None]:
+    """While inside, each data folder is walked once: plans of several studies name the same ones."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
 
 
 def content_digest(root: Path, cache: Path) -> str:
@@ -22,6 +38,15 @@ def content_digest(root: Path, cache: Path) -> str:
     Raises:
         WeaksegError: ``root`` is no folder, or not the one that its pointer stands for.
     """
+    seen = _SEEN.get()
+    if seen is None:
+        return _content_digest(root, cache)
+    if root not in seen:
+        seen[root] = _content_digest(root, cache)
+    return seen[root]
+
+
+def _content_digest(root: Path, cache: Path) -> str:
     pointer = root.with_name(root.name + ".dvc")
     if not root.is_dir():
         keys = "data.<data set>.path, shift_path or healthy_path"

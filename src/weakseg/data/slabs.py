@@ -108,10 +108,14 @@ def open_volume(path: Path) -> Volume:
     image = nib.Nifti1Image.from_filename(path, keep_file_open=True)
     if image.ndim != 3:
         raise WeaksegError(f"{path}: {image.ndim} dimensions instead of 3; export one 3D volume per file")
+    if min(image.shape) < 1:
+        raise WeaksegError(f"{path}: its header says {image.shape} voxels; download or export it again")
     affine = image.affine
     if not np.isfinite(affine).all() or np.isclose(np.linalg.det(affine[:3, :3]), 0, atol=1e-9):
         raise WeaksegError(f"{path}: its affine is degenerate (a voxel size of 0, or NaN); correct the header")
     turn = io_orientation(affine)
+    if np.isnan(turn).any():
+        raise WeaksegError(f"{path}: its affine is degenerate (two axes are one); correct the header")
     x, y, z = (image.shape[axis] for axis in np.argsort(turn[:, 0]))
     to_ras = affine @ inv_ornt_aff(turn, image.shape)
     return Volume(path, (x, y, z), to_ras, "".join(map(str, aff2axcodes(affine))), image)

@@ -1,13 +1,21 @@
-"""One long table of all scores, and the check that it is exactly what was planned."""
+"""One long table of all scores, the check that it is exactly what was planned, and what else tables are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from weakseg.errors import WeaksegError
-from weakseg.execution import Context
+from weakseg.evaluation.contrast import contrast_rows
+from weakseg.evaluation.forwards import forwards_per_case
+from weakseg.evaluation.records import FILE, write_records
+from weakseg.evaluation.thresholds import threshold_curves
+from weakseg.execution import Context, read_record
+from weakseg.studies.classifiers import classifier_rows
 
 ROW_KEY = [
     "dataset",
@@ -24,15 +32,31 @@ ROW_KEY = [
 
 
 def run(context: Context) -> None:
-    """Write ``scores.parquet`` from the score tables of all planned runs, and ``tables/left_out.csv``."""
+    """Write ``scores.parquet`` from the score tables of all planned runs, and ``records.json``.
+
+    Records: ``left_out`` (operating points and references), ``classifiers``, ``labels``, ``forwards``, ``thresholds``
+    (curves), ``contrast`` (of lesions).
+    """
     folders = context.upstream["scores"]
     scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders], ignore_index=True)
     verify(scores, (folder.name.rsplit("-", 1)[1] for folder in folders))
     scores = scores.sort_values([*ROW_KEY, "role", "case", "seed"], ignore_index=True)
     scores.to_parquet(context.out / "scores.parquet", index=False)
     left_out = pd.concat([pd.read_csv(folder / "left_out.csv") for folder in folders], ignore_index=True)
-    (context.out / "tables").mkdir()
-    left_out.drop_duplicates(ignore_index=True).to_csv(context.out / "tables" / "left_out.csv", index=False)
+    records = {
+        "left_out": left_out.drop_duplicates(ignore_index=True),
+        "classifiers": pd.DataFrame(classifier_rows(context.upstream["classifiers"])),
+        "labels": pd.DataFrame(_label_rows(context.upstream["labels"])),
+        "forwards": forwards_per_case(context.upstream["maps"]),
+        "thresholds": threshold_curves(folders),
+        "contrast": pd.DataFrame(contrast_rows(context, scores), columns=["dataset", "case", "contrast"]),
+    }
+    write_records(context.out / FILE, records)
+
+
+def _label_rows(folders: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    for folder in folders:
+        yield {"dataset": read_record(folder)["label"], **json.loads((folder / "summary.json").read_text())}
 
 
 def verify(scores: pd.DataFrame, planned: Iterable[str]) -> None:

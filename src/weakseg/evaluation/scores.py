@@ -243,25 +243,29 @@ class Masks:
 
     def __init__(self, relevance: NDArray, truth: Truth, cleaning: dict[str, float] | None) -> None:
         self.relevance, self.truth, self.cleaning = relevance, truth, cleaning
-        self.known: dict[int, dict[str, float]] = {}
+        self.by_size: dict[int, dict[str, float]] = {}
+        self.by_threshold: dict[float, dict[str, float]] = {}
 
     def mean_scores(self, thresholds: Iterable[float]) -> dict[str, float]:
         """Each score's mean over thresholds."""
-        thresholds = list(thresholds)
-        scores = {threshold: self.scores(threshold) for threshold in set(thresholds)}
-        names = scores[thresholds[0]]
-        return {name: float(np.mean([scores[threshold][name] for threshold in thresholds])) for name in names}
+        scores = [self.scores(threshold) for threshold in thresholds]
+        means = np.mean([list(found.values()) for found in scores], axis=0)
+        return dict(zip(scores[0], means.tolist(), strict=True))
 
     def scores(self, threshold: float) -> dict[str, float]:
         """Scores of the mask above a threshold."""
-        predicted = self.relevance > threshold
+        if threshold not in self.by_threshold:
+            self.by_threshold[threshold] = self._scores(self.relevance > threshold)
+        return self.by_threshold[threshold]
+
+    def _scores(self, predicted: NDArray) -> dict[str, float]:
         # Masks of a map are nested, so those of one size are the same.
         size = int(np.count_nonzero(predicted))
-        if size not in self.known:
+        if size not in self.by_size:
             if self.cleaning is not None:
                 predicted = clean(predicted, self.truth.spacing, **self.cleaning)
-            self.known[size] = score_mask(predicted, self.truth)
-        return self.known[size]
+            self.by_size[size] = score_mask(predicted, self.truth)
+        return self.by_size[size]
 
 
 def score_mask(predicted: NDArray, truth: Truth) -> dict[str, float]:

@@ -62,7 +62,7 @@ def _fit_one(
     opponents = Adversaries(generator, discriminator, judges["classifier"], variant, settings.learning_rate, device)
     state = examples.state / name
     history = train(opponents, train_slices, val_slices, judges["selector"], settings, examples.seed, state)
-    kept = history[chosen(history, settings.least_flips)]
+    kept = history[chosen(history, settings.least_flips, int(val_slices.called.sum()))]
     return generator, history, {"step": kept["step"], **_report(generator, val_slices, judges, device)}
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from weakseg import nifti
+from weakseg.feeding import LAYOUTS
 from weakseg.maps.base import Explained
 from weakseg.maps.cone import Box, ConeForward
 from weakseg.maps.reach import LocalNetwork
@@ -249,8 +250,7 @@ class Engine:
         buffer = torch.empty(length, *self.images.shape[1:], device=self.device)
         if self.device == "cpu":
             return buffer
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        return buffer.to(memory_format=formats.get(buffer.ndim, torch.contiguous_format))
+        return buffer.to(memory_format=LAYOUTS.get(buffer.ndim, torch.contiguous_format))
 
     def _room(self) -> int:
         """How many inputs a forward takes at once; depends on where it runs, and no result depends on it."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,17 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from weakseg import catalogue
+from weakseg.evaluation.forwards import COUNTED
 from weakseg.evaluation.metrics import SCORES
 from weakseg.evaluation.protocol import PAPER
-from weakseg.execution import read_record
 from weakseg.report import style
 
-COUNTED = ["dataset", "view", "gate", "method"]
-"""What forwards are counted by: slices or volumes per case."""
-Marker = str | tuple[int, Literal[1, 2], int]
-MARKERS: list[Marker] = [*"oD^vP*Xph<>dH81234+x|_", (6, 1, 0), (8, 1, 0), (5, 2, 0), (4, 1, 0)]
-"""One for each method: where refinements have the colours, nothing else tells methods apart."""
 LEAST_WIDTH = 8.2
 """Inches that legends and titles need."""
 LEGEND_WIDTH = 2.6
@@ -56,36 +47,37 @@ def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
     Args:
         board: the leaderboard.
         minutes: costs.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     board = board[board["operating_point"] != "oracle-set"]
     panels = list(board.groupby(style.PANEL))
-    chains = _chains(board)
+    chains = style.in_order(board["refinement"])
     size = (max(LEAST_WIDTH, 3.4 * len(chains) + 1.6), 3.1 * len(panels) + 0.8)
     figure, axes = plt.subplots(len(panels), len(chains), figsize=size, squeeze=False, sharey=True)
-    looks = _looks(board)
+    looks = style.looks_of(board["method"])
     for line, (key, rows) in zip(axes, panels, strict=True):
         for axis, chain in zip(line, chains, strict=True):
             _draw_budget(axis, rows[rows["refinement"] == chain], looks)
             _label_budget(axis, rows, minutes)
             axis.set_title(f"refinement: {chain}")
         line[0].set_ylabel(f"{style.title_of_panel(*key)}\n{SCORES['dice'].heading}")
-    handles = [_handle(method, looks) for method in looks]
+    handles = [style.handle_of(method, looks) for method in looks]
     fixed = style.point_marker("fixed")
     handles.append(Line2D([], [], color="k", marker=fixed, mfc="none", ls="", label="the same, cut at 0.5 (fixed)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     figure.suptitle("Dice against masks: Otsu's threshold at 0, then the best of k validation patients; 95 % intervals")
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
-def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, Marker]]) -> None:
+def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: style.Looks) -> None:
     for method, (colour, marker) in looks.items():
         of_method = rows[rows["method"] == method].sort_values("mask_budget")
         fixed = of_method[of_method["operating_point"] == "fixed"]
         axis.plot(fixed["mask_budget"], fixed["dice"], style.point_marker("fixed"), mfc="none", color=colour, ms=5)
         curve = of_method[~of_method["operating_point"].isin(["fixed", PAPER])]
         axis.fill_between(curve["mask_budget"], curve["dice_low"], curve["dice_high"], color=colour, alpha=0.1, lw=0)
-        axis.plot(curve["mask_budget"], curve["dice"], marker=marker, color=colour, ls=_line(method), ms=4, lw=1.2)
+        dashes = style.line_of(method)
+        axis.plot(curve["mask_budget"], curve["dice"], marker=marker, color=colour, ls=dashes, ms=4, lw=1.2)
 
 
 def _label_budget(axis: Axes, rows: pd.DataFrame, minutes: Minutes) -> None:
@@ -111,35 +103,13 @@ def _label_budget(axis: Axes, rows: pd.DataFrame, minutes: Minutes) -> None:
     above.set_xlabel(f"minutes: {labels} {what} at {per_label:g}, masks at {minutes.per_mask:g}", fontsize=7)
 
 
-def forwards_per_case(maps: Iterable[Path]) -> pd.DataFrame:
-    """Units that each method passes through a network per case: COUNTED and ``forwards``.
-
-    A family shares its forwards, so each of its methods is given all of them, as it would need them alone too; methods
-    that ask no network have 0. Means over seeds and folds. Backward passes, and the one forward per unit by which the
-    gate decides (the same for all), are not counted, nor is what a method learns before, in the stage ``map_fit``.
-
-    Args:
-        maps: finished runs of the stage ``maps``.
-    """
-    records = []
-    for folder in maps:
-        record = read_record(folder)
-        for method in record["params"]["methods"]:
-            cases = sum(1 for _ in (folder / method).glob("*.nii.gz"))
-            asked = record["counts"]["forwards"] if catalogue.METHODS[method].asks_network else 0
-            dataset = record["label"].split("-")[0]
-            records.append((dataset, record["params"]["view"], record["params"]["gate"], method, asked / cases))
-    table = pd.DataFrame(records, columns=[*COUNTED, "forwards"])
-    return table.groupby(COUNTED)["forwards"].mean().reset_index()
-
-
 def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> None:
     """Dice at the headline against forwards per case, and the front: the best Dice for as many forwards or fewer.
 
     Args:
         board: the leaderboard.
-        forwards: of :func:`forwards_per_case`; methods that it does not name have none.
-        path: PNG to write.
+        forwards: of :func:`weakseg.evaluation.forwards.forwards_per_case`; methods that it does not name have none.
+        path: of the figure, without suffix.
     """
     rows = board[board["headline"] == "yes"].merge(forwards, on=COUNTED, how="left")
     rows["forwards"] = rows["forwards"].fillna(0)
@@ -147,8 +117,8 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
     figure, axes = plt.subplots(
         1, len(panels), figsize=(max(LEAST_WIDTH, 3.6 * len(panels) + 0.6), 4.6), squeeze=False, sharey=True
     )
-    looks = _looks(rows)
-    colours = dict(zip(_chains(rows), itertools.cycle(style.REFINEMENT_COLOURS), strict=False))
+    looks = style.looks_of(rows["method"])
+    colours = style.colours_of(style.in_order(rows["refinement"]))
     most = rows["forwards"].max()
     for axis, (key, of_panel) in zip(axes[0], panels, strict=True):
         _draw_front(axis, of_panel)
@@ -159,7 +129,8 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
             place = axis.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
             colour = colours[row.refinement]
             axis.plot([row.forwards] * 2, [row.dice_low, row.dice_high], color=colour, lw=0.8, transform=place)
-            axis.plot(row.forwards, row.dice, looks[row.method][1], color=colour, ms=4.5, transform=place)
+            marker = looks[row.method][1]
+            axis.plot(row.forwards, row.dice, marker=marker, ls="", color=colour, ms=4.5, transform=place)
         axis.set_xscale("symlog", linthresh=1)
         axis.set(xlim=(-0.6, 3 * max(1, most)), ylim=(0, 1), xlabel="forwards per case (0: no network)")
         axis.minorticks_off()
@@ -170,30 +141,10 @@ def draw_forwards(board: pd.DataFrame, forwards: pd.DataFrame, path: Path) -> No
     handles += [Line2D([], [], color=style.BOUND, ls="--", label="best for as many forwards or fewer")]
     figure.legend(handles=handles, loc="outside lower center", ncols=int(figure.get_figwidth() // LEGEND_WIDTH))
     figure.suptitle("Dice against forwards per case: a family's are each of its methods'; backward passes not counted")
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _draw_front(axis: Axes, rows: pd.DataFrame) -> None:
     best = rows.groupby("forwards")["dice"].max().cummax()
     end = max(10.0, 2 * best.index.max())
     axis.step([*best.index, end], [*best, best.iloc[-1]], where="post", color=style.BOUND, ls="--", lw=1)
-
-
-def _chains(board: pd.DataFrame) -> list[str]:
-    return sorted(set(board["refinement"]), key=lambda chain: (chain != "threshold", chain))
-
-
-def _looks(board: pd.DataFrame) -> dict[str, tuple[str, Marker]]:
-    """Colour and marker of each method on the board, in the catalogue's order."""
-    methods = [name for name in catalogue.METHODS if name in set(board["method"])]
-    looks = zip(itertools.cycle([*style.REFINEMENT_COLOURS, "#000000"]), MARKERS, strict=False)
-    return dict(zip(methods, looks, strict=False))
-
-
-def _line(method: str) -> str:
-    return ":" if catalogue.METHODS[method].null else "-"
-
-
-def _handle(method: str, looks: dict[str, tuple[str, Marker]]) -> Line2D:
-    colour, marker = looks[method]
-    return Line2D([], [], color=colour, marker=marker, ls=_line(method), ms=4, label=style.title_of(method))

@@ -27,7 +27,7 @@ def draw_k_curve(board: pd.DataFrame, path: Path) -> None:
 
     Args:
         board: the leaderboard.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     panels = list(board.groupby(GROUP))
     figure, axes = plt.subplots(1, len(panels), figsize=(max(8.2, 4.2 * len(panels)), 4.2), squeeze=False, sharey=True)
@@ -49,7 +49,7 @@ def draw_k_curve(board: pd.DataFrame, path: Path) -> None:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     figure.suptitle("Dice against the number of masks; bands: 95 % intervals over patients")
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _masks(rows: pd.DataFrame) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ def run(context: Context) -> None:
         metrics = json.loads((folder / "metrics.json").read_text())
         out = context.out / "models" / record["label"]
         out.mkdir(parents=True)
-        shutil.copyfile(folder / "weights.safetensors", out / "weights.safetensors")
-        (out / "README.md").write_text(card(record, metrics, data, phantom))
+        weights = shutil.copyfile(folder / "weights.safetensors", out / "weights.safetensors")
+        checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
+        (out / "README.md").write_text(card(record, metrics, data, phantom, checksum))
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ def kind_of(data: dict[str, dict[str, Any]], params: dict[str, Any]) -> Kind:
     )
 
 
-def card(record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[str, Any]], phantom: bool) -> str:
+def card(
+    record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[str, Any]], phantom: bool, checksum: str
+) -> str:
     """The model card of a classifier, as Markdown; no times and no paths, so equal runs give equal cards.
 
     Args:
@@ -111,9 +115,9 @@ def card(record: dict[str, Any], metrics: dict[str, Any], data: dict[str, dict[s
         metrics: its ``metrics.json``.
         data: parameters of its ``index`` and ``preprocess``, and of ``labels`` if it learnt from slices.
         phantom: it learnt from made-up images only.
+        checksum: SHA-256 of its weights.
     """
     params, dataset, kind = record["params"], data["index"]["dataset"], kind_of(data, record["params"])
-    images = "made-up images (a phantom)" if phantom else "real images"
     channels, counts = data["preprocess"]["channels"], record["counts"]
     return f"""---
 license: {"apache-2.0" if phantom else "other"}
@@ -124,7 +128,7 @@ tags:
 - weakseg
 - {dataset}
 - {"phantom" if phantom else "real-data"}
----
+{_model_index(record["label"], dataset, metrics["roles"], phantom)}---
 
 # {kind.title}, {"phantom model" if phantom else "model"}: {record["label"]}
 
@@ -133,7 +137,7 @@ alone; weakseg turns it into segmentations by explaining it. {_origin(dataset, p
 
 | | |
 | --- | --- |
-| data set | `{dataset}`, {images} |
+| data set | {_data(data["index"], phantom)} |
 | input | (N, {len(channels)}, {kind.axes}; channels {", ".join(channels)} |
 | preprocessing | {_preprocessing(data["preprocess"])} |
 | output | {_output(params)} of {kind.output} |
@@ -144,7 +148,10 @@ stem stride {params["stem_stride"]}{_lstm(params)} |
 | labels used | {counts["labels_used"]} {kind.unit}s, {counts["training_units"]} of them for training |
 | seed, fold | {params["seed"]}, {params["fold"]} |
 | threshold | {metrics["threshold"]!r}: {kind.threshold} (Youden's J, validation) |
-| made by | run `{record["key"]}` with {_packages(record["packages"])} |
+| made by | run `{record["key"]}` of stage `{record["stage"]}`, version {record["stage_version"]}, \
+with {_packages(record["packages"])} |
+| weights | `weights.safetensors`, SHA-256 `{checksum}` |
+| licence | {_licence(phantom)} |
 
 ## How good it is
 
@@ -163,9 +170,10 @@ load_weights(Path("weights.safetensors"), network)
 freeze(network, "cpu")
 ```
 
-## Limits
+## What it is for
 
-For research on methods; **not for clinical use**. {_limits(phantom)}
+Research on methods that turn image-level labels into segmentations: to be explained, and to be compared with other
+classifiers of the same data. **Not for clinical use**, nor for any decision about a patient. {_limits(phantom)}
 """
 
 
@@ -206,11 +214,45 @@ def _origin(dataset: str, phantom: bool) -> str:
 
 def _limits(phantom: bool) -> str:
     if phantom:
-        return "It knows made-up images only, and its numbers say nothing about patients."
+        return "It knows made-up images\nonly, and its numbers say nothing about patients."
+    return "It knows scans like\nthose it was trained on, and may fail on others without notice."
+
+
+def _licence(phantom: bool) -> str:
+    if phantom:
+        return "Apache-2.0, as weakseg itself"
     return (
-        "It knows scans like those it was trained on.\n"
-        "The terms of that data set decide whether and how the weights may be passed on; fill in `license` accordingly."
+        "the terms of the data set decide whether and how the weights may be passed on; fill in `license` above "
+        "accordingly"
     )
+
+
+def _data(index: dict[str, Any], phantom: bool) -> str:
+    """Which images: a phantom follows from its seed, real images are known by the digest of their files."""
+    if phantom:
+        return f"`{index['dataset']}`, made-up images (a phantom), data seed {index['data_seed']}"
+    digests = ", ".join(f"`{digest}`" for digest in index["digests"])
+    return (
+        f"`{index['dataset']}`, real images, digest of their files {digests}; splits by data seed {index['data_seed']}"
+    )
+
+
+def _model_index(label: str, dataset: str, roles: dict[str, dict[str, Any]], phantom: bool) -> str:
+    """The AUC on the test set as Hugging Face reads it."""
+    if "test" not in roles:
+        return ""
+    return f"""model-index:
+- name: {label}
+  results:
+  - task:
+      type: image-classification
+    dataset:
+      type: {dataset}
+      name: {dataset} ({"phantom" if phantom else "real images"}), test patients
+    metrics:
+    - type: roc_auc
+      value: {roles["test"]["auc"]:.3f}
+"""
 
 
 def _preprocessing(params: dict[str, Any]) -> str:
@@ -243,7 +285,7 @@ def _training(settings: dict[str, Any], kind: Kind) -> str:
 
 
 def _packages(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {versions[name]}" for name in ("torch", "monai"))
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _scores(roles: dict[str, dict[str, Any]], kind: Kind) -> str:

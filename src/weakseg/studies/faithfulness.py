@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from weakseg.execution import Context
 from weakseg.randomness import rng
 from weakseg.report.tables import write_table
 
+VALUES = "faithfulness.parquet"
 SETTING = ["dataset", "source", "view", "classifier", "gate", "metric", "variant"]
 """Rows with these in common differ in their method alone."""
 
@@ -26,10 +28,15 @@ def run(context: Context) -> None:
     """Write ``faithfulness.parquet`` (every case's values) and the table ``faithfulness``."""
     folders = [folder for role in ("faithfulness", "repeatability") for folder in context.upstream[role]]
     values = pd.concat([pd.read_parquet(folder / "values.parquet") for folder in folders], ignore_index=True)
-    values.to_parquet(context.out / "faithfulness.parquet", index=False)
-    table = summarise(values, context.params["data_seed"], context.params["bootstrap"])
-    write_table(table, context.out / "tables", "faithfulness", ("csv",))
-    write_table(_readable(table), context.out / "tables", "faithfulness", ("md",))
+    values.to_parquet(context.out / VALUES, index=False)
+    write(values, context.params, context.out)
+
+
+def write(values: pd.DataFrame, params: dict[str, Any], out: Path) -> None:
+    """Write the table ``faithfulness`` to a folder, given every case's values."""
+    table = summarise(values, params["data_seed"], params["bootstrap"])
+    write_table(table, out / "tables", "faithfulness", ("csv",))
+    write_table(_readable(table), out / "tables", "faithfulness", ("md", "tex"))
 
 
 def summarise(values: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:

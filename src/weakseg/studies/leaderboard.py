@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pandas as pd
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.metrics import SCORES
 from weakseg.evaluation.protocol import in_order
+from weakseg.evaluation.records import FILE, read_records
 from weakseg.evaluation.statistics import mean_intervals
 from weakseg.evaluation.summary import (
     FAMILY,
@@ -23,40 +23,55 @@ from weakseg.evaluation.summary import (
     supervised,
     weak,
 )
-from weakseg.execution import Context, read_record, write_json
+from weakseg.execution import Context, write_json
 from weakseg.randomness import rng
 from weakseg.report.board import write_board
 from weakseg.report.tables import write_table
-from weakseg.studies.classifiers import classifier_rows
+from weakseg.runs import TABLE_FORMATS
 from weakseg.studies.comparisons import compare_with_nulls, verdicts
+from weakseg.studies.failures import shares, told, worst
 from weakseg.studies.k_curve import k_curve
+from weakseg.studies.responses import responding, responses
 from weakseg.studies.spread import cases_of_small_families, family_statistics, ranks, variances
 
 
 def run(context: Context) -> None:
     """Write the tables of the benchmark and ``metrics.json``."""
-    scores = pd.read_parquet(context.folder("collect") / "scores.parquet")
-    seed, resamples = context.params["data_seed"], context.params["bootstrap"]
+    write(context.folder("collect"), context.params, context.out)
+
+
+def write(collected: Path, params: dict[str, Any], out: Path) -> None:
+    """Write the same to a folder, given the one with ``scores.parquet`` and ``records.json``."""
+    scores, records = pd.read_parquet(collected / "scores.parquet"), read_records(collected / FILE)
+    seed, resamples = params["data_seed"], params["bootstrap"]
     maps = weak(scores)
     comparisons = pd.DataFrame(compare_with_nulls(lesion_bearing(maps, "test"), seed, resamples))
     board = leaderboard(scores, comparisons, seed, resamples)
     ranked = ranks(maps, seed, resamples)
-    classifiers = pd.DataFrame(classifier_rows(context.upstream["classifiers"]))
-    tables = {
+    classifiers = records["classifiers"]
+    failed = told(scores)
+    read = {
+        "failures": shares(failed),
+        "failures_worst": worst(failed),
+        "responses": responses(responding(scores, records["contrast"])),
+        "statistics": family_statistics(maps, ranked),
+        "classifiers": classifiers,
+        "labels": records["labels"],
+        "left_out": records["left_out"],
+        "k_curve": k_curve(board),
+    }
+    long = {
         "leaderboard": board,
         "comparisons": comparisons,
-        "statistics": family_statistics(maps, ranked),
         "ranks": ranked,
         "variances": variances(maps),
         "small_families": cases_of_small_families(maps),
-        "classifiers": classifiers,
-        "labels": pd.DataFrame(_label_rows(context)),
     }
-    for name, table in tables.items():
-        write_table(table, context.out / "tables", name, ("csv",))
-    write_table(k_curve(board), context.out / "tables", "k_curve", ("csv", "md"))
-    write_board(board, context.out / "tables")
-    write_json(context.out / "metrics.json", _metrics(board, classifiers))
+    for tables, formats in ((read, TABLE_FORMATS), (long, ("csv",))):
+        for name, table in tables.items():
+            write_table(table, out / "tables", name, formats)
+    write_board(board, out / "tables")
+    write_json(out / "metrics.json", _metrics(board, classifiers))
     shown = [
         "dataset",
         "view",
@@ -143,11 +158,6 @@ def _means(patients: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
             columns.append(found.set_axis([metric, f"{metric}_low", f"{metric}_high"], axis=1))
         tables.append(pd.concat(columns, axis=1).reset_index())
     return pd.concat(tables, ignore_index=True).drop(columns=["prevalence_low", "prevalence_high"])
-
-
-def _label_rows(context: Context) -> Iterator[dict[str, Any]]:
-    for folder in context.upstream["labels"]:
-        yield {"dataset": read_record(folder)["label"], **json.loads((folder / "summary.json").read_text())}
 
 
 def _metrics(board: pd.DataFrame, classifiers: pd.DataFrame) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from weakseg import plan
 from weakseg.config import Config
-from weakseg.runs import Plan
+from weakseg.data.inventory import looked_at_once
+from weakseg.errors import WeaksegError, nearest
+from weakseg.runs import Plan, Run
 from weakseg.studies.coin.plan import coin
 from weakseg.studies.cross_modality.plan import cross_modality
 from weakseg.studies.hemorrhage.plan import hemorrhage
@@ -27,4 +31,21 @@ def build_all(config: Config) -> dict[str, Plan]:
         "relevance_maps": relevance_maps,
         "cross_modality": cross_modality,
     }
-    return {"all": plan.build(config), **{name: plan_of(config) for name, plan_of in studies.items()}}
+    with looked_at_once():
+        return {"all": plan.build(config), **{name: plan_of(config) for name, plan_of in studies.items()}}
+
+
+def runs_of(plans: Mapping[str, Plan], targets: Iterable[str]) -> dict[str, Run]:
+    """The runs behind some targets by key; ``studies`` stands for all but the benchmark.
+
+    Raises:
+        WeaksegError: there is no such target.
+    """
+    runs: dict[str, Run] = {}
+    for target in targets:
+        names = [name for name in plans if name != "all"] if target == "studies" else [target]
+        for name in names:
+            if name not in plans:
+                raise WeaksegError(f"{name}: no such target{nearest(name, [*plans, 'studies'])}")
+            runs |= plans[name].runs
+    return runs

@@ -62,7 +62,7 @@ def draw_training(entries: Sequence[Mapping[str, Any]], folders: Sequence[Path],
     Args:
         entries: those of generators: ``table``, ``row`` and ``methods``.
         folders: their runs of ``map_fit``.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     groups: dict[str, dict[str, pd.DataFrame]] = {}
     for entry, folder in zip(entries, folders, strict=True):
@@ -84,7 +84,7 @@ def draw_training(entries: Sequence[Mapping[str, Any]], folders: Sequence[Path],
     for axis, title in zip(axes[0], CURVES.values(), strict=True):
         axis.set_title(title, fontsize=7)
     figure.suptitle("Training of the generators, at every checkpoint")
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def draw_counterfactuals(context: Context, readouts: pd.DataFrame, source: str, path: Path) -> None:
@@ -94,7 +94,7 @@ def draw_counterfactuals(context: Context, readouts: pd.DataFrame, source: str, 
         context: of the running stage.
         readouts: rows of the stage ``coin_readout`` with ``part`` and ``table``.
         source: of all cases, ``phantom`` or ``real``.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     shown = [
         one for place, part in enumerate(context.params["parts"]) for one in _of_part(context, readouts, place, part)
@@ -112,7 +112,7 @@ def draw_counterfactuals(context: Context, readouts: pd.DataFrame, source: str, 
         "paper",
         fontsize=8,
     )
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _titles() -> list[str]:

@@ -70,10 +70,10 @@ def run(context: Context) -> None:
         "coin_ranks": pd.DataFrame(_ranks(readouts, tested, params["data_seed"], params["bootstrap"])),
     }
     for name, table in tables.items():
-        write_table(table.assign(source=source), context.out / "tables", name, ("csv", "md"))
+        write_table(table.assign(source=source), context.out / "tables", name)
     learnt = [entry for entry in params["entries"] if entry["methods"]]
-    draw_training(learnt, context.upstream["fitted"], context.out / "figures" / "coin_training.png")
-    draw_counterfactuals(context, readouts, source, context.out / "figures" / "coin.png")
+    draw_training(learnt, context.upstream["fitted"], context.out / "figures" / "coin_training")
+    draw_counterfactuals(context, readouts, source, context.out / "figures" / "coin")
     print(tables["coin"].to_string(index=False))
 
 

@@ -38,7 +38,7 @@ def draw_curve(board: pd.DataFrame, sentence: str, origin: dict[str, str], path:
         board: rows of the study's table that are ours.
         sentence: the caption's verdict.
         origin: ``dataset`` and ``source``.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     regions = list(dict.fromkeys(board["region"]))
     figure, axes = plt.subplots(1, len(regions), figsize=(2.9 * len(regions) + 1.5, 4.2), sharey=True, squeeze=False)
@@ -67,7 +67,7 @@ def draw_curve(board: pd.DataFrame, sentence: str, origin: dict[str, str], path:
     figure.legend(handles, labels, loc="outside right upper", fontsize=7)
     figure.suptitle(f"Held-out Dice by labelled cases, {style.title_of_data(**origin)}")
     figure.supxlabel("\n".join(textwrap.wrap(sentence, 150)), fontsize=8)
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 class Panel(NamedTuple):
@@ -100,7 +100,7 @@ def draw_cases(context: Context, tested: Sequence[str], origin: dict[str, str], 
         f"{', '.join(tested[:CASES])}, {style.title_of_data(**origin)}; "
         "green: oedema, red: core, yellow: enhancing tumour"
     )
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _panels(context: Context, case: str) -> tuple[tuple[list[Panel], list[Panel]], tuple[float, float, float]]:

@@ -60,10 +60,10 @@ def run(context: Context) -> None:
     counts = [name for name in ("labelled", "mask_budget", "n_patients", "n_absent") if name in board]
     tables["cross_modality"][counts] = tables["cross_modality"][counts].astype("Int64")
     for name, table in tables.items():
-        write_table(table, context.out / "tables", name, ("csv", "md"))
+        write_table(table, context.out / "tables", name)
     sentence = verdict(differences)
-    draw_curve(board, sentence, origin, context.out / "figures" / "cross_modality_curve.png")
-    draw_cases(context, sorted(tested["case"].unique()), origin, context.out / "figures" / "cross_modality.png")
+    draw_curve(board, sentence, origin, context.out / "figures" / "cross_modality_curve")
+    draw_cases(context, sorted(tested["case"].unique()), origin, context.out / "figures" / "cross_modality")
     print(sentence)
 
 

@@ -56,7 +56,7 @@ def draw(context: Context, scores: pd.DataFrame, origin: dict[str, str]) -> None
     for axis, title in zip(axes[0], ["image", *STEPS.values()], strict=True):
         axis.set_title(title, fontsize=7)
     figure.suptitle(f"Steps of the method, {style.title_of_data(**origin)}; white: truth, blue: map cut by Otsu")
-    style.save(figure, context.out / "figures" / "hemorrhage.png")
+    style.save_figure(figure, context.out / "figures" / "hemorrhage")
 
 
 def _chosen(scores: pd.DataFrame) -> Iterator[tuple[str, str]]:

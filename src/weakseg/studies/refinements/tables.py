@@ -27,8 +27,8 @@ def run(context: Context) -> None:
     folders = context.upstream["scores"]
     scores = lesion_bearing(pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders]), "test")
     table = pd.DataFrame(_gains(scores, context.params["data_seed"], context.params["bootstrap"]))
-    write_table(table, context.out / "tables", "refinements", ("csv", "md"))
-    draw(table, context.out / "figures" / "refinements.png")
+    write_table(table, context.out / "tables", "refinements")
+    draw(table, context.out / "figures" / "refinements")
 
 
 def _gains(scores: pd.DataFrame, seed: int, resamples: int) -> Iterator[dict[str, Any]]:
@@ -60,7 +60,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
     Args:
         table: of :func:`_gains`.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     points = in_order(set(table["operating_point"]))
     groups = list(table.groupby(["dataset", "source"]))
@@ -83,7 +83,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             axis.set_title(f"{style.title_of_data(dataset, source)}\n{point}")
     figure.colorbar(image, ax=axes, label="gain of Dice", shrink=0.5)
     figure.suptitle("What refinements add to the Dice of maps as they are (in brackets), mean over tested patients")
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _draw_panel(axis: Axes, rows: pd.DataFrame, methods: list[str], chains: list[str], named: bool) -> Any:

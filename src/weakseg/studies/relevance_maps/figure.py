@@ -51,7 +51,7 @@ def draw(
         grades: by case.
         wrong: seeds and cases whose predicted grade is wrong.
         origin: ``dataset`` and ``source`` of all cases.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     seed = context.params["seeds"][0]
     chosen = list(_first_of_each_kind(tested, grades, {case for at, case in wrong if at == seed}))
@@ -72,7 +72,7 @@ def draw(
     figure.suptitle(
         f"Evidence for the predicted grade, {style.title_of_data(**origin)}; white: truth, blue: map cut by Otsu"
     )
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _first_of_each_kind(tested: Sequence[str], grades: pd.Series, wrong: set[str]) -> Iterator[tuple[str, str]]:

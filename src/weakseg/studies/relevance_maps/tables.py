@@ -13,6 +13,7 @@ from weakseg.catalogue import GRADES
 from weakseg.data.grid import read_foreground
 from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
+from weakseg.evaluation.forwards import forwards_per_case
 from weakseg.evaluation.protocol import in_order
 from weakseg.evaluation.segmentation import compare_surfaces, overlap
 from weakseg.evaluation.statistics import bootstrap_interval
@@ -20,7 +21,6 @@ from weakseg.evaluation.summary import lesion_bearing
 from weakseg.execution import Context, read_record
 from weakseg.maps.base import cases_called_low
 from weakseg.randomness import rng
-from weakseg.report.curves import forwards_per_case
 from weakseg.report.tables import write_table
 from weakseg.studies.classifiers import classifier_rows
 from weakseg.studies.comparisons import compare
@@ -78,8 +78,8 @@ def run(context: Context) -> None:
         "relevance_maps_classifiers": classifiers[shown].assign(**origin),
     }
     for name, of_name in tables.items():
-        write_table(of_name, context.out / "tables", name, ("csv", "md"))
-    draw(context, tested, cases["grade"], wrong, origin, context.out / "figures" / "relevance_maps.png")
+        write_table(of_name, context.out / "tables", name)
+    draw(context, tested, cases["grade"], wrong, origin, context.out / "figures" / "relevance_maps")
     print(tables["relevance_maps_differences"].query("seed == 'all'").to_string(index=False))
 
 

@@ -30,7 +30,7 @@ def draw(aucs: pd.DataFrame, dice: pd.DataFrame, origin: dict[str, str], path: P
         aucs: the table `sneak_attack`.
         dice: the table `sneak_attack_dice`.
         origin: ``dataset`` and ``source`` of all rows.
-        path: PNG to write.
+        path: of the figure, without suffix.
     """
     architectures = list(dict.fromkeys(aucs["architecture"]))
     figure, axes = plt.subplots(len(architectures), 2, figsize=(10, 4.2 * len(architectures)), squeeze=False)
@@ -39,7 +39,7 @@ def draw(aucs: pd.DataFrame, dice: pd.DataFrame, origin: dict[str, str], path: P
         _draw_dice(line[1], dice[dice["architecture"] == architecture])
         line[0].set_title(f"{catalogue.ARCHITECTURES[architecture].title} re-trained behind each filter")
     figure.suptitle(f"Sneak attack: {style.title_of_data(**origin)}, mean over seeds, 95 % intervals over patients")
-    style.save(figure, path)
+    style.save_figure(figure, path)
 
 
 def _draw_aucs(axis: Axes, rows: pd.DataFrame) -> None:

@@ -44,8 +44,8 @@ def run(context: Context) -> None:
     }
     tables = context.out / "tables"
     for name, table in (("sneak_attack", aucs), ("sneak_attack_verdicts", judged), ("sneak_attack_dice", dice)):
-        write_table(table.assign(**origin), tables, name, ("csv", "md"))
-    draw(aucs, dice, origin, context.out / "figures" / "sneak_attack.png")
+        write_table(table.assign(**origin), tables, name)
+    draw(aucs, dice, origin, context.out / "figures" / "sneak_attack")
     print(judged.to_string(index=False))
 
 
