@@ -149,6 +149,18 @@ def test_rank_biserial_by_hand():
     assert rank_biserial([0, 0]) == 0
 
 
+def test_comparisons_tested_together_are_as_one_by_one():
+    generator = rng(0, "together")
+    columns = np.round(generator.normal(0.1, 1, (14, 40)), 1)  # ties, and some differences of 0
+    columns[:, 0] = 0
+    columns[:, 1:9] = generator.normal(0.1, 1, (14, 8))
+    for function in (paired_p, rank_biserial):
+        assert function(columns).tolist() == [function(column) for column in columns.T]
+    assert paired_p(columns)[0] == 1
+    assert paired_p(columns)[1:9].tolist() == [wilcoxon(column, method="exact").pvalue for column in columns.T[1:9]]
+    assert np.isnan(paired_p(columns[:9])).all()
+
+
 def test_rank_biserial_goes_with_wilcoxon():
     differences = rng(0, "differences").normal(0.3, 1, 40)
     smaller = wilcoxon(differences).statistic

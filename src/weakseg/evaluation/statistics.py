@@ -25,15 +25,30 @@ def bootstrap_interval(
     """95 % percentile interval of a statistic (``np.mean``, ``np.median``) over patients.
 
     Args:
+        values, generator, resamples, statistic: as for :func:`bootstrap`.
+    """
+    low, high = percentile_interval(bootstrap(values, generator, resamples, statistic))
+    return float(low), float(high)
+
+
+def bootstrap(
+    values: ArrayLike, generator: np.random.Generator, resamples: int, statistic: Callable[..., NDArray] = np.mean
+) -> NDArray:
+    """A statistic of each resample of patients, (resamples,).
+
+    Args:
         values: (n,), one per patient.
         generator: draws the patients.
         resamples: how often.
         statistic: called with ``axis=1`` on (resamples, n).
     """
     values = np.sort(np.asarray(values, dtype=float))
-    drawn = values[generator.integers(len(values), size=(resamples, len(values)))]
-    low, high = np.percentile(statistic(drawn, axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    return statistic(values[generator.integers(len(values), size=(resamples, len(values)))], axis=1)
+
+
+def percentile_interval(resampled: NDArray) -> NDArray:
+    """Ends of the 95 % percentile interval, (2, ...), from statistics of resamples (..., resamples)."""
+    return np.percentile(resampled, [2.5, 97.5], axis=-1)
 
 
 def resample_counts(patients: int, generator: np.random.Generator, resamples: int) -> NDArray:
@@ -61,16 +76,28 @@ def mean_intervals(scores: pd.DataFrame, generator: np.random.Generator, resampl
     return table.loc[scores.columns]
 
 
-def paired_p(differences: ArrayLike) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test; NaN under FEWEST_PATIENTS, 1 if all differences are 0."""
+def paired_p(differences: ArrayLike) -> NDArray:
+    """Two-sided p of the Wilcoxon signed-rank test; NaN under FEWEST_PATIENTS, 1 if all differences are 0.
+
+    Args:
+        differences: (patients,), or (patients, comparisons), which are tested together and faster than one by one.
+
+    Returns:
+        (): a p, or (comparisons,).
+    """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) < FEWEST_PATIENTS:
-        return float("nan")
-    if not differences.any():
-        return 1.0
-    # Exact where it can be; with ties SciPy would try all permutations, which takes seconds for 13 patients.
-    tied = len(np.unique(np.abs(differences))) < len(differences) or not differences.all()
-    return float(wilcoxon(differences, method="asymptotic" if tied else "auto").pvalue)
+    columns = differences.reshape(len(differences), -1)
+    p = np.ones(columns.shape[1])
+    if len(columns) < FEWEST_PATIENTS:
+        p[:] = np.nan
+    else:
+        sizes = np.sort(np.abs(columns), axis=0)
+        # Exact where it can be; with ties SciPy would try all permutations, which takes seconds for 13 patients.
+        tied = (np.diff(sizes, axis=0) == 0).any(0) | (sizes[0] == 0)
+        for chosen, method in ((tied & columns.any(0), "asymptotic"), (~tied, "auto")):
+            if chosen.any():
+                p[chosen] = wilcoxon(columns[:, chosen], method=method, axis=0).pvalue
+    return p.reshape(differences.shape[1:])[()]
 
 
 def holm(p_values: Sequence[float] | NDArray) -> NDArray:
@@ -103,16 +130,23 @@ def friedman_p(scores: ArrayLike) -> float:
     return float(friedmanchisquare(*scores.T).pvalue)
 
 
-def rank_biserial(differences: ArrayLike) -> float:
+def rank_biserial(differences: ArrayLike) -> NDArray:
     """Matched-pairs rank-biserial correlation in [-1, 1]: 1 if every difference is positive, 0 if none outweighs.
 
     The effect size that goes with Wilcoxon's test: (sum of positive ranks - sum of negative ranks) / sum of all,
     without differences of 0 (Kerby 2014, 10.2466/11.IT.3.1). 0 if all differences are 0.
+
+    Args:
+        differences: (patients,) or (patients, comparisons).
+
+    Returns:
+        (): a correlation, or (comparisons,).
     """
     differences = np.asarray(differences, dtype=float)
-    differences = differences[differences != 0]
-    ranks = rankdata(np.abs(differences))
-    return float(np.sum(np.sign(differences) * ranks) / ranks.sum()) if len(ranks) else 0.0
+    # Differences of 0 have the lowest ranks, so the others' come after them.
+    zeros = np.count_nonzero(differences == 0, axis=0)
+    ranks = np.where(differences != 0, rankdata(np.abs(differences), axis=0) - zeros, 0)
+    return np.sum(np.sign(differences) * ranks, axis=0) / np.maximum(ranks.sum(axis=0), 1)
 
 
 def cohens_dz(differences: ArrayLike) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 from weakseg import catalogue
 from weakseg.evaluation.collect import ROW_KEY
 from weakseg.evaluation.protocol import RAW
-from weakseg.evaluation.statistics import bootstrap_interval, holm, paired_p, rank_biserial
+from weakseg.evaluation.statistics import bootstrap, holm, paired_p, percentile_interval, rank_biserial
 from weakseg.evaluation.summary import FAMILY, SETTING, UPPER_BOUND
 from weakseg.randomness import rng
 
@@ -69,23 +69,29 @@ def compare(
         chosen = rows if repetition == "all" else rows[rows["seed"] == repetition]
         by_case = chosen.groupby(["patient", "case", "method"])["dice"].mean()
         dice = by_case.groupby(["patient", "method"]).mean().unstack()
-        for method, other in pairs:
-            if not {method, other} <= set(dice):
-                continue
-            # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
-            differences = np.round((dice[method] - dice[other]).to_numpy(), 12)
-            generator = rng(seed, "comparison", "/".join([name, method, other, str(repetition)]))
-            low, high = bootstrap_interval(differences, generator, resamples, np.median)
+        found = [pair for pair in pairs if set(pair) <= set(dice)]
+        if not found:
+            continue
+        firsts, others = (dice[[pair[side] for pair in found]].to_numpy() for side in (0, 1))
+        # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
+        differences = np.round(firsts - others, 12)
+        resampled = [
+            bootstrap(of_pair, rng(seed, "comparison", "/".join([name, *pair, str(repetition)])), resamples, np.median)
+            for pair, of_pair in zip(found, differences.T, strict=True)
+        ]
+        measures = {
+            "median_difference": np.median(differences, axis=0),
+            **dict(zip(("low", "high"), percentile_interval(np.stack(resampled)), strict=True)),
+            "p": paired_p(differences),
+            "effect": rank_biserial(differences),
+        }
+        for place, (method, other) in enumerate(found):
             yield {
                 "method": method,
                 "other": other,
                 "seed": str(repetition),
                 "n_patients": len(differences),
-                "median_difference": float(np.median(differences)),
-                "low": low,
-                "high": high,
-                "p": paired_p(differences),
-                "effect": rank_biserial(differences),
+                **{measure: float(values[place]) for measure, values in measures.items()},
             }
 
 
