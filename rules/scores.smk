@@ -9,7 +9,7 @@ rule scores:
         benchmark_of("scores")
     conda:
         "../envs/weakseg.yaml"
-    threads: 1
+    threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
     params:

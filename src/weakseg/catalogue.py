@@ -84,56 +84,56 @@ STAGES: dict[str, Stage] = {
     "mean_mask": Stage(15, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        20,
+        22,
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        11,
+        13,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
     ),
-    "scores": Stage(19, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(21, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(24, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(7, "weakseg.evaluation.repeatability:run"),
+    "repeatability": Stage(9, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(12, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    "counterfactuals": Stage(13, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     # Masks say where a lesion lies, whose contrast it measures.
     "collect": Stage(5, "weakseg.evaluation.collect:run", ("scores",)),
-    "leaderboard": Stage(17, "weakseg.studies.leaderboard:run"),
-    "faithfulness_table": Stage(5, "weakseg.studies.faithfulness:run"),
+    "leaderboard": Stage(18, "weakseg.studies.leaderboard:run"),
+    "faithfulness_table": Stage(6, "weakseg.studies.faithfulness:run"),
     # What `snakemake partial` shows when something is missing.
-    "partial_tables": Stage(5, "weakseg.report.partial:run"),
-    "figures": Stage(26, "weakseg.report.figures:run", ("scores",)),
+    "partial_tables": Stage(7, "weakseg.report.partial:run"),
+    "figures": Stage(27, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(10, "weakseg.report.models:run"),
     # The volumes of the page: cases that were tested, with their truth.
-    "viewer": Stage(2, "weakseg.report.viewer:run", ("scores",)),
+    "viewer": Stage(4, "weakseg.report.viewer:run", ("scores",)),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
     "sneak_maps": Stage(28, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(15, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(15, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(21, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(22, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(19, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(20, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
     "hemorrhage_share": Stage(2, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
-        11,
+        13,
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "hemorrhage_tables": Stage(7, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    "hemorrhage_tables": Stage(9, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(7, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(8, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(20, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(22, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
-    "cmft": Stage(7, "weakseg.studies.cross_modality.transition:run"),
-    "cmff": Stage(8, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(12, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cmft": Stage(9, "weakseg.studies.cross_modality.transition:run"),
+    "cmff": Stage(10, "weakseg.studies.cross_modality.training:run", ("references",)),
+    "cross_modality_tables": Stage(14, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -143,8 +143,9 @@ def box_hits(curves: NDArray) -> dict[float, NDArray]:
 
 def _largest_box(mask: NDArray) -> NDArray:
     """Box of a mask's largest component: its first corner and the one past its last, (2, 3)."""
-    labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-    box = box_of(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])))
+    labels, number = ndimage.label(mask, np.ones((3, 3, 3)))
+    largest = int(np.argmax(np.bincount(labels[mask]))) if number > 1 else 1
+    box = ndimage.find_objects(labels, largest)[largest - 1]
     return np.array([[axis.start for axis in box], [axis.stop for axis in box]], dtype=float)
 
 

@@ -94,8 +94,8 @@ class Surface:
 
     @cached_property
     def distance(self) -> NDArray:
-        """Distance of each voxel to the border, (X, Y, Z) in mm."""
-        return ndimage.distance_transform_edt(~self.border, sampling=self.spacing)
+        """Distance of each voxel to the border, (voxels,) in mm, in the order of the grid."""
+        return ndimage.distance_transform_edt(~self.border, sampling=self.spacing).ravel()
 
     def compare(self, predicted: NDArray, tolerance_mm: float = TOLERANCE_MM) -> dict[str, float]:
         """Hausdorff distances and normalised surface Dice (NSD) of a prediction (X, Y, Z) bool.
@@ -111,10 +111,11 @@ class Surface:
             return {"hd_mm": 0.0, "hd95_mm": 0.0, "nsd": 1.0, "nsd_voxel": 1.0}
         if not predicted.any() or not len(self.points):
             return {"hd_mm": self.miss, "hd95_mm": self.miss, "nsd": 0.0, "nsd_voxel": 0.0}
-        other = border(predicted)
+        other = np.flatnonzero(border(predicted))
         to_lesion = self.distance[other]
+        points = np.column_stack(np.unravel_index(other, predicted.shape)) * self.spacing
         # A tree that is quickly made, as it is asked once.
-        tree = cKDTree(np.argwhere(other) * self.spacing, balanced_tree=False, compact_nodes=False)
+        tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
         to_predicted, _ = tree.query(self.points)
         distances = np.concatenate([to_lesion, to_predicted])
         return {
@@ -154,8 +155,10 @@ def border(mask: NDArray) -> NDArray:
 
 def box_of(mask: NDArray) -> tuple[slice, ...]:
     """The smallest box around a mask (X, Y, Z) bool, as a slice for each axis; of no extent if the mask is empty."""
-    box = []
+    box: list[slice] = []
     for axis in range(mask.ndim):
-        occupied = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
+        # What is outside the box on one axis is not looked through for the next.
+        within = mask[tuple(box)]
+        occupied = np.flatnonzero(within.any(tuple(other for other in range(mask.ndim) if other != axis)))
         box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0))
     return tuple(box)

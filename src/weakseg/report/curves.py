@@ -70,13 +70,13 @@ def draw_budgets(board: pd.DataFrame, minutes: Minutes, path: Path) -> None:
 
 
 def _draw_budget(axis: Axes, rows: pd.DataFrame, looks: style.Looks) -> None:
-    for method, (colour, marker) in looks.items():
-        of_method = rows[rows["method"] == method].sort_values("mask_budget")
+    for method, of_method in rows.sort_values("mask_budget", kind="stable").groupby("method"):
+        colour, marker = looks[str(method)]
         fixed = of_method[of_method["operating_point"] == "fixed"]
         axis.plot(fixed["mask_budget"], fixed["dice"], style.point_marker("fixed"), mfc="none", color=colour, ms=5)
         curve = of_method[~of_method["operating_point"].isin(["fixed", PAPER])]
         axis.fill_between(curve["mask_budget"], curve["dice_low"], curve["dice_high"], color=colour, alpha=0.1, lw=0)
-        dashes = style.line_of(method)
+        dashes = style.line_of(str(method))
         axis.plot(curve["mask_budget"], curve["dice"], marker=marker, color=colour, ls=dashes, ms=4, lw=1.2)
 
 
