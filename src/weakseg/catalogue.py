@@ -103,10 +103,10 @@ STAGES: dict[str, Stage] = {
     "counterfactuals": Stage(13, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     # Masks say where a lesion lies, whose contrast it measures.
     "collect": Stage(5, "weakseg.evaluation.collect:run", ("scores",)),
-    "leaderboard": Stage(18, "weakseg.studies.leaderboard:run"),
+    "leaderboard": Stage(19, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(6, "weakseg.studies.faithfulness:run"),
     # What `snakemake partial` shows when something is missing.
-    "partial_tables": Stage(7, "weakseg.report.partial:run"),
+    "partial_tables": Stage(8, "weakseg.report.partial:run"),
     "figures": Stage(27, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(10, "weakseg.report.models:run"),
     # The volumes of the page: cases that were tested, with their truth.
@@ -117,7 +117,7 @@ STAGES: dict[str, Stage] = {
     "sneak_classifier": Stage(15, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(22, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(20, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(21, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
     "hemorrhage_share": Stage(2, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
@@ -125,15 +125,15 @@ STAGES: dict[str, Stage] = {
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "hemorrhage_tables": Stage(9, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    "hemorrhage_tables": Stage(11, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(8, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(9, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(22, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(23, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(9, "weakseg.studies.cross_modality.transition:run"),
     "cmff": Stage(10, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(14, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cross_modality_tables": Stage(15, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

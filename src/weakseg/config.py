@@ -14,7 +14,7 @@ from weakseg.config_classifiers import ClassifiersConfig
 from weakseg.config_data import AnyDatasetConfig, DataConfig, Millimetres, Once, Positive, Section, ViewsConfig
 from weakseg.config_maps import Layer, MethodsConfig
 from weakseg.config_references import ReferencesConfig
-from weakseg.config_refinements import RefinementsConfig
+from weakseg.config_refinements import MapName, RefinementsConfig
 from weakseg.config_studies import StudiesConfig
 
 Point = Literal["fixed", "label-free", "paper", "val-k", "oracle-set"]
@@ -74,6 +74,9 @@ class ProtocolConfig(Section):
     )
     draws: Positive = Field(20, description="Draws of k patients that each score of `val-k` is the mean of.")
     bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="Resamples of patients behind each interval.")
+    pairs: Annotated[list[MapName], Once] = Field(
+        ["coin"], description="Methods that are set against every other one, patient by patient (`tables/pairs.csv`)."
+    )
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()
 
 

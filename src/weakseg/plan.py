@@ -86,7 +86,7 @@ def build(config: Config) -> Plan:
     told = {role: data_of[role] for role in ("preprocess", "truth", "labels")}
     collect = plan.add("collect", "all", regions, scores=scores, classifiers=classifiers, maps=counted, **told)
     statistics = {"data_seed": config.data_seed, "bootstrap": config.protocol.bootstrap}
-    board = plan.add("leaderboard", "all", statistics, collect=collect)
+    board = plan.add("leaderboard", "all", {**statistics, "pairs": config.protocol.pairs}, collect=collect)
     described = {role: data_of[role] for role in ("index", "preprocess", "labels")}
     plan.add("models", "all", {}, classifiers=classifiers, **described)
     grids = {role: data_of[role] for role in ("index", "preprocess")}

@@ -46,7 +46,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
         *_tables("leaderboard", "k_curve", "statistics", "classifiers", "labels", "left_out"),
         *_tables("failures", "failures_worst", "responses"),
         # Too long to be read.
-        *(f"tables/{name}.csv" for name in ("comparisons", "ranks", "variances", "small_families")),
+        *(f"tables/{name}.csv" for name in ("comparisons", "pairs", "ranks", "variances", "small_families")),
     ),
     "faithfulness_table": ("faithfulness.parquet", *_tables("faithfulness")),
     "figures": (

@@ -219,11 +219,11 @@ def test_coin_trains_every_row_on_anomalies_and_shares_tumours_with_the_benchmar
     steps = sorted(
         run.params["methods"]["coin"]["training"]["steps"] for run in fits if "coin" in run.params["methods"]
     )
-    assert steps == [100] * 4 + [200] * 2 + [400]
+    assert steps == [200] * 5 + [400, 800]
 
 
 def test_rows_of_coin_have_the_settings_of_the_benchmark_but_their_own():
-    fits = coin(Config()).of_stage("map_fit")
+    fits = coin(load({"studies": {"coin": {"steps": 100}}})).of_stage("map_fit")
     methods = Config().maps.methods
     (without,) = (run for run in fits if run.params["methods"].get("coin", {}).get("consistency") == 0)
     lasting = {"steps": 100, "checkpoint": 25}

@@ -7,7 +7,7 @@ from weakseg.evaluation.metrics import SCORES
 from weakseg.evaluation.summary import weak
 from weakseg.randomness import rng
 from weakseg.report.board import write_board
-from weakseg.studies.comparisons import compare_with_nulls
+from weakseg.studies.comparisons import PAIRED, compare_in_pairs, compare_with_nulls
 from weakseg.studies.leaderboard import leaderboard
 
 # fmt: off
@@ -231,6 +231,27 @@ def test_comparisons_for_each_seed_and_over_them():
     assert set(table["n_patients"]) == {PATIENTS}
     assert (table["low"] <= table["median_difference"]).all()
     assert (table["median_difference"] <= table["high"]).all()
+
+
+def test_declared_methods_are_compared_with_every_other_in_their_setting():
+    table = scores()
+    table = table[table["role"] == "test"]
+    pairs = pd.DataFrame(compare_in_pairs(table, ["layercam", "coin"], 0, 200), columns=PAIRED)
+    assert not pairs.drop(columns="p_holm").isna().any(axis=None)  # `coin` was not run
+    assert set(pairs["method"]) == {"layercam"}
+    assert pairs["other"].tolist() == ["centre", "gradcam", "random"] * 2
+    of_point = pairs[pairs["operating_point"] == "fixed"].set_index("other")
+    assert of_point["median_difference"].tolist() == pytest.approx([-0.15, -0.3, -0.1], abs=0.005)
+    assert (of_point["low"] <= of_point["median_difference"]).all()
+    assert (of_point["median_difference"] <= of_point["high"]).all()
+    # Twelve patients who all agree, then three pairs in their setting.
+    assert of_point["p"].tolist() == pytest.approx([2 / 2**PATIENTS] * 3)
+    assert of_point["p_holm"].tolist() == pytest.approx([3 * 2 / 2**PATIENTS] * 3)
+    # The same as where the other one is a null.
+    nulls = pd.DataFrame(compare_with_nulls(table, 0, 200)).query("seed == 'all' and operating_point == 'fixed'")
+    same = nulls[nulls["method"] == "layercam"].set_index("null")
+    for null in ("centre", "random"):
+        assert same.loc[null, ["low", "high"]].tolist() == of_point.loc[null, ["low", "high"]].tolist()
 
 
 def test_order_of_the_rows_does_not_matter(board):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -45,6 +45,36 @@ def compare_with_nulls(scores: pd.DataFrame, seed: int, resamples: int) -> Itera
             yield {**dict(zip(SETTING, setting, strict=True)), "method": method, "null": null, **row}
 
 
+PAIRED = [*SETTING, "method", "other", "n_patients", "median_difference", "low", "high", "p", "effect", "p_holm"]
+"""Columns of ``pairs.csv``."""
+
+
+def compare_in_pairs(
+    scores: pd.DataFrame, methods: Collection[str], seed: int, resamples: int
+) -> Iterator[dict[str, Any]]:
+    """Some methods against every other one in the same setting: paired differences of Dice over patients.
+
+    Seeds are averaged; a method with fewer seeds has fewer in its mean.
+
+    Args:
+        scores: of tested cases with a lesion.
+        methods: names; those without a row are left out.
+        seed: data seed.
+        resamples: of patients.
+
+    Yields:
+        Rows of :func:`compare` with ``p_holm``, by Holm over the others of a method in its setting.
+    """
+    for setting, rows in scores.groupby(SETTING):
+        found = sorted(rows["method"].unique())
+        for method in (name for name in found if name in methods):
+            pairs = [(method, other) for other in found if other != method]
+            compared = list(_compare_together(rows, pairs, ("/".join(setting), "all"), seed, resamples))
+            adjusted = holm([row["p"] for row in compared])
+            for row, p_holm in zip(compared, adjusted, strict=True):
+                yield {**dict(zip(SETTING, setting, strict=True)), **row, "p_holm": p_holm}
+
+
 def _is_null(rows: pd.DataFrame) -> pd.Series:
     return rows["method"].map(lambda name: catalogue.METHODS[name].null)
 
@@ -67,32 +97,37 @@ def compare(
     pairs = list(pairs)
     for repetition in ["all", *sorted(rows["seed"].unique())]:
         chosen = rows if repetition == "all" else rows[rows["seed"] == repetition]
-        by_case = chosen.groupby(["patient", "case", "method"])["dice"].mean()
-        dice = by_case.groupby(["patient", "method"]).mean().unstack()
-        found = [pair for pair in pairs if set(pair) <= set(dice)]
-        if not found:
-            continue
-        firsts, others = (dice[[pair[side] for pair in found]].to_numpy() for side in (0, 1))
-        # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
-        differences = np.round(firsts - others, 12)
-        resampled = [
-            bootstrap(of_pair, rng(seed, "comparison", "/".join([name, *pair, str(repetition)])), resamples, np.median)
-            for pair, of_pair in zip(found, differences.T, strict=True)
-        ]
-        measures = {
-            "median_difference": np.median(differences, axis=0),
-            **dict(zip(("low", "high"), percentile_interval(np.stack(resampled)), strict=True)),
-            "p": paired_p(differences),
-            "effect": rank_biserial(differences),
-        }
-        for place, (method, other) in enumerate(found):
-            yield {
-                "method": method,
-                "other": other,
-                "seed": str(repetition),
-                "n_patients": len(differences),
-                **{measure: float(values[place]) for measure, values in measures.items()},
-            }
+        for row in _compare_together(chosen, pairs, (name, str(repetition)), seed, resamples):
+            first = {"method": row.pop("method"), "other": row.pop("other"), "seed": str(repetition)}
+            yield {**first, **row}
+
+
+def _compare_together(
+    rows: pd.DataFrame, pairs: Iterable[tuple[str, str]], names: tuple[str, str], seed: int, resamples: int
+) -> Iterator[dict[str, Any]]:
+    """Pairs of methods, with what seeds the rows have averaged; resamples are drawn from the two names."""
+    by_case = rows.groupby(["patient", "case", "method"])["dice"].mean()
+    dice = by_case.groupby(["patient", "method"]).mean().unstack()
+    found = [pair for pair in pairs if set(pair) <= set(dice)]
+    if not found:
+        return
+    firsts, others = (dice[[pair[side] for pair in found]].to_numpy() for side in (0, 1))
+    # Rounded, so that patients whose scores are equal but for the order of a sum are equal.
+    differences = np.round(firsts - others, 12)
+    setting, repetition = names
+    resampled = [
+        bootstrap(of_pair, rng(seed, "comparison", "/".join([setting, *pair, repetition])), resamples, np.median)
+        for pair, of_pair in zip(found, differences.T, strict=True)
+    ]
+    measures = {
+        "median_difference": np.median(differences, axis=0),
+        **dict(zip(("low", "high"), percentile_interval(np.stack(resampled)), strict=True)),
+        "p": paired_p(differences),
+        "effect": rank_biserial(differences),
+    }
+    for place, (method, other) in enumerate(found):
+        of_pair = {measure: float(values[place]) for measure, values in measures.items()}
+        yield {"method": method, "other": other, "n_patients": len(differences), **of_pair}
 
 
 def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from weakseg.randomness import rng
 from weakseg.report.board import write_board
 from weakseg.report.tables import write_table
 from weakseg.runs import TABLE_FORMATS
-from weakseg.studies.comparisons import compare_with_nulls, verdicts
+from weakseg.studies.comparisons import PAIRED, compare_in_pairs, compare_with_nulls, verdicts
 from weakseg.studies.failures import shares, told, worst
 from weakseg.studies.k_curve import k_curve
 from weakseg.studies.responses import responding, responses
@@ -45,7 +45,8 @@ def write(collected: Path, params: dict[str, Any], out: Path) -> None:
     scores, records = pd.read_parquet(collected / "scores.parquet"), read_records(collected / FILE)
     seed, resamples = params["data_seed"], params["bootstrap"]
     maps = weak(scores)
-    comparisons = pd.DataFrame(compare_with_nulls(lesion_bearing(maps, "test"), seed, resamples))
+    tested = lesion_bearing(maps, "test")
+    comparisons = pd.DataFrame(compare_with_nulls(tested, seed, resamples))
     board = leaderboard(scores, comparisons, seed, resamples)
     ranked = ranks(maps, seed, resamples)
     classifiers = records["classifiers"]
@@ -63,6 +64,7 @@ def write(collected: Path, params: dict[str, Any], out: Path) -> None:
     long = {
         "leaderboard": board,
         "comparisons": comparisons,
+        "pairs": pd.DataFrame(compare_in_pairs(tested, params["pairs"], seed, resamples), columns=PAIRED),
         "ranks": ranked,
         "variances": variances(maps),
         "small_families": cases_of_small_families(maps),

@@ -79,7 +79,7 @@ def run(context: Context) -> None:
     }
     tables["hemorrhage_variants"] = tables["hemorrhage_variants"].assign(**origin)
     for name, table in tables.items():
-        numbers = [column for column in table if column == "n" or column.startswith("n_")]
+        numbers = [name for name in table if name in ("n", "slices", "mask_budget") or name.startswith("n_")]
         write_table(table.astype(dict.fromkeys(numbers, "Int64")), context.out / "tables", name)
     shown = params["arms"][params["shown"]]
     draw(context, compared[(compared[list(shown)] == pd.Series(shown)).all(axis=1)], origin)
