@@ -84,7 +84,7 @@ STAGES: dict[str, Stage] = {
     "mean_mask": Stage(15, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        22,
+        23,
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
@@ -121,7 +121,7 @@ STAGES: dict[str, Stage] = {
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
     "hemorrhage_share": Stage(2, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
-        13,
+        14,
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),

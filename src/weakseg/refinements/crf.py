@@ -18,6 +18,8 @@ TRUNCATE = 3.0
 """Standard deviations at which a Gaussian ends."""
 LEVELS = 2
 """Levels of intensity to one standard deviation."""
+BLOCK = 1 << 14
+"""Voxels whose corners in the grid are written at a time."""
 
 
 def refine(
@@ -154,9 +156,11 @@ class BilateralGrid:
             self.sigma.append((1 - 1 / 3) ** 0.5)
         _, _, across, along = self.shape
         corners, weights = (np.empty((len(first), 8), dtype=kind) for kind in (np.int32, np.float32))
-        for corner, (z, y, x) in enumerate(product((0, 1), repeat=3)):
-            corners[:, corner] = first + ((x * across + y) * along + z)
-            weights[:, corner] = shares[0][x] * shares[1][y] * shares[2][z]
+        # In blocks that fit a processor's cache: a corner's column is strewn over all rows.
+        for block in (slice(start, start + BLOCK) for start in range(0, len(first), BLOCK)):
+            for corner, (z, y, x) in enumerate(product((0, 1), repeat=3)):
+                corners[block, corner] = first[block] + ((x * across + y) * along + z)
+                weights[block, corner] = shares[0][x][block] * shares[1][y][block] * shares[2][z][block]
         starts = np.arange(0, corners.size + 1, corners.shape[1], dtype=np.int32)
         shape = (len(corners), int(np.prod(self.shape)))
         self.slicing = sparse.csr_array((weights.ravel(), corners.ravel(), starts), shape=shape)
