@@ -49,7 +49,7 @@ rule figures:
         benchmark_of("figures")
     conda:
         "../envs/weakseg.yaml"
-    threads: 1
+    threads: CASES_AT_ONCE
     resources:
         **needs("small"),
     params:
@@ -175,8 +175,8 @@ rule tables:
         f"{runs.RESULTS}/logs/tables/{PLANS['all'].config.name}.log",
     conda:
         "../envs/weakseg.yaml"
-    threads: 1
+    threads: CASES_AT_ONCE
     params:
         command=tables_command(),
     shell:
-        "{params.command} 2>&1 | tee {log}"
+        "{params.command} --threads {threads} 2>&1 | tee {log}"

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(command=_page)
     tables = commands.add_parser("tables", help="make tables and figures again from published scores")
     tables.add_argument("--destination", type=Path, required=True, help="where scores are published")
+    tables.add_argument("--threads", type=int, default=1, help="figures that are drawn at the same time")
     tables.add_argument("specs", type=Path, nargs="+", help="spec files of collect, leaderboard, ... and figures")
     tables.set_defaults(command=_tables)
     plan = commands.add_parser("plan", help="list the runs that a configuration asks for, studies included")
@@ -142,7 +143,7 @@ def _publish(options: argparse.Namespace) -> None:
 def _tables(options: argparse.Namespace) -> None:
     from weakseg.report.rebuild import rebuild
 
-    made = rebuild(options.specs, options.destination)
+    made = rebuild(options.specs, options.destination, options.threads)
     print(f"{options.destination}: {len(made)} tables and figures made again from its scores")
 
 

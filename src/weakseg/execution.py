@@ -76,16 +76,7 @@ class Context:
 
     def map_cases(self, function: Callable[[Item], Result], items: Iterable[Item], what: str) -> list[Result]:
         """Apply a picklable function to every item on all threads, in order, with a progress bar."""
-        items = list(items)
-        bar = tqdm(total=len(items), desc=what, unit="case", mininterval=1, disable=None)
-        if self.threads == 1 or len(items) < 2:
-            results = [_step(bar, function(item)) for item in items]
-        else:
-            workers, fork = min(self.threads, len(items)), get_context("fork")
-            with ProcessPoolExecutor(workers, mp_context=fork, initializer=_die_with_parent) as pool:
-                results = [_step(bar, result) for result in pool.map(function, items)]
-        bar.close()
-        return results
+        return side_by_side(function, items, self.threads, what)
 
     def map_cases_resumably(
         self, function: Callable[[Context, Item], Result], items: Iterable[Item], what: str
@@ -104,6 +95,20 @@ class Context:
                 self.truth_opened.setdefault(purpose, set()).update(cases)
             results.append(result)
         return results
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], threads: int, what: str) -> list[Result]:
+    """Apply a picklable function to every item in so many processes, in order, with a progress bar."""
+    items = list(items)
+    bar = tqdm(total=len(items), desc=what, unit="case", mininterval=1, disable=None)
+    if threads == 1 or len(items) < 2:
+        results = [_step(bar, function(item)) for item in items]
+    else:
+        workers, fork = min(threads, len(items)), get_context("fork")
+        with ProcessPoolExecutor(workers, mp_context=fork, initializer=_die_with_parent) as pool:
+            results = [_step(bar, result) for result in pool.map(function, items)]
+    bar.close()
+    return results
 
 
 def _do_once(context: Context, function: Callable[[Context, Item], Result], numbered: tuple[Path, Item]) -> Path:

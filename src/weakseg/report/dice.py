@@ -120,7 +120,7 @@ def _draw_point(
         of_chain, its_dots = (table[table["refinement"] == chain] for table in (rows, dots))
         axis.plot(its_dots["dice"], its_dots["at"], ".", color=colour, alpha=0.25, ms=2.5)
         axis.hlines(of_chain["at"], of_chain["dice_low"], of_chain["dice_high"], color=colour, lw=1.5)
-        axis.plot(of_chain["dice"], of_chain["at"], marker, ls="", color=colour, ms=4)
+        axis.plot(of_chain["dice"], of_chain["at"], marker=marker, ls="", color=colour, ms=4)
 
 
 def _label_point(axis: Axes, point: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pandas as pd
 
 from weakseg.evaluation.records import FILE, read_records
 from weakseg.evaluation.summary import patient_means, weak
-from weakseg.execution import Context
+from weakseg.execution import Context, side_by_side
 from weakseg.report.atlas import draw_atlas
 from weakseg.report.curves import Minutes, draw_budgets, draw_forwards
 from weakseg.report.dice import draw_dice
@@ -26,7 +28,7 @@ from weakseg.studies.responses import responding
 def run(context: Context) -> None:
     """Write all of :func:`write`, and of images ``overlays-`` and ``failures-<data set>-<view>``."""
     board = context.folder("leaderboard")
-    write(context.folder("collect"), board, context.params, context.out)
+    write(context.folder("collect"), board, context.params, context.out, context.threads)
     worst = pd.read_csv(board / "tables" / "failures_worst.csv", dtype={"case": str}, keep_default_na=False)
     for index in context.upstream["index"]:
         draw_atlas(context, index, worst, context.out / "figures")
@@ -36,7 +38,7 @@ def run(context: Context) -> None:
             draw_overlays(shown, context.out / "figures" / f"overlays-{shown[0].dataset}-{view}")
 
 
-def write(collected: Path, board: Path, params: dict[str, Any], out: Path) -> None:
+def write(collected: Path, board: Path, params: dict[str, Any], out: Path, threads: int) -> None:
     """Write the figures that need no image to ``figures``.
 
     Args:
@@ -44,16 +46,27 @@ def write(collected: Path, board: Path, params: dict[str, Any], out: Path) -> No
         board: folder with the leaderboard's tables.
         params: of the stage.
         out: folder to write to.
+        threads: figures that are drawn at the same time.
     """
     scores, records = pd.read_parquet(collected / "scores.parquet"), read_records(collected / FILE)
     table = pd.read_csv(board / "tables" / "leaderboard.csv", keep_default_na=False)
     figures, maps = out / "figures", weak(table)
-    draw_dice(table, patient_means(scores, "test", ["dice"]), figures / "dice")
     minutes = Minutes(*(params[f"minutes_per_{what}"] for what in ("mask", "slice_label", "grade")))
-    draw_budgets(maps, minutes, figures / "masks")
-    draw_k_curve(table, figures / "k_curve")
-    draw_forwards(maps, records["forwards"], figures / "forwards")
-    draw_ranks(pd.read_csv(board / "tables" / "ranks.csv"), figures / "ranks")
-    draw_thresholds(records["thresholds"], maps, figures / "thresholds")
-    draw_responses(responding(scores, records["contrast"]), figures / "responses")
-    draw_failures(pd.read_csv(board / "tables" / "failures.csv", keep_default_na=False), figures / "failures")
+    ranks = pd.read_csv(board / "tables" / "ranks.csv")
+    failures = pd.read_csv(board / "tables" / "failures.csv", keep_default_na=False)
+    # What takes longest is begun first.
+    drawings = [
+        partial(draw_budgets, maps, minutes, figures / "masks"),
+        partial(draw_dice, table, patient_means(scores, "test", ["dice"]), figures / "dice"),
+        partial(draw_ranks, ranks, figures / "ranks"),
+        partial(draw_responses, responding(scores, records["contrast"]), figures / "responses"),
+        partial(draw_forwards, maps, records["forwards"], figures / "forwards"),
+        partial(draw_thresholds, records["thresholds"], maps, figures / "thresholds"),
+        partial(draw_k_curve, table, figures / "k_curve"),
+        partial(draw_failures, failures, figures / "failures"),
+    ]
+    side_by_side(_draw, drawings, threads, "figures")
+
+
+def _draw(drawing: Callable[[], None]) -> None:
+    drawing()

@@ -24,12 +24,13 @@ STAGES = ("collect", "leaderboard", "faithfulness_table", "figures")
 """Whose specs say with which scores and parameters."""
 
 
-def rebuild(specs: Sequence[Path], destination: Path) -> list[Path]:
+def rebuild(specs: Sequence[Path], destination: Path, threads: int = 1) -> list[Path]:
     """Make the tables and figures of published scores again; figures of images stay as they are.
 
     Args:
         specs: spec files of STAGES.
         destination: folder with the published SOURCES; tables and figures are written there.
+        threads: figures that are drawn at the same time.
 
     Returns:
         The files that were written.
@@ -47,7 +48,7 @@ def rebuild(specs: Sequence[Path], destination: Path) -> list[Path]:
         out = Path(folder)
         leaderboard.write(destination, params["leaderboard"], out)
         faithfulness.write(pd.read_parquet(destination / faithfulness.VALUES), params["faithfulness_table"], out)
-        figures.write(destination, out, params["figures"], out)
+        figures.write(destination, out, params["figures"], out, threads)
         made = sorted(path for path in out.rglob("*") if path.is_file())
         written = [copy_over(path, destination / path.relative_to(out)) for path in made]
     manifest.withdraw_untrue(destination, written)
