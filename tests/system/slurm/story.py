@@ -72,6 +72,8 @@ class Controller:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": os.pathsep.join(programs)},
                 start_new_session=True,
+                # What a shell has put in the background ignores it, and so would all that it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def __enter__(self) -> Self:
