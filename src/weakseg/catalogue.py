@@ -107,7 +107,7 @@ STAGES: dict[str, Stage] = {
     "faithfulness_table": Stage(6, "weakseg.studies.faithfulness:run"),
     # What `snakemake partial` shows when something is missing.
     "partial_tables": Stage(8, "weakseg.report.partial:run"),
-    "figures": Stage(28, "weakseg.report.figures:run", ("scores",)),
+    "figures": Stage(29, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(10, "weakseg.report.models:run"),
     # The volumes of the page: cases that were tested, with their truth.
     "viewer": Stage(4, "weakseg.report.viewer:run", ("scores",)),

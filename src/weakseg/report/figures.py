@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import operator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,4 @@ def write(collected: Path, board: Path, params: dict[str, Any], out: Path, threa
         partial(draw_k_curve, table, figures / "k_curve"),
         partial(draw_failures, failures, figures / "failures"),
     ]
-    side_by_side(_draw, drawings, threads, "figures")
-
-
-def _draw(drawing: Callable[[], None]) -> None:
-    drawing()
+    side_by_side(operator.call, drawings, threads, "figures")
