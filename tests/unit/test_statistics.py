@@ -144,6 +144,7 @@ def test_friedman_is_that_of_scipy():
 def test_rank_biserial_by_hand():
     # Ranks 1, 2.5, 2.5, 4 without the 0: (1 + 2.5 + 4 - 2.5) / 10.
     assert rank_biserial([0.1, -0.2, 0.2, 0.5, 0]) == 0.5
+    assert rank_biserial([0, 0, 1, 2, -3]) == 0  # ranks of what is not 0 begin at 1
     assert rank_biserial([-1, -2, -3]) == -1
     assert rank_biserial(np.arange(1, 30)) == 1
     assert rank_biserial([0, 0]) == 0
