@@ -188,6 +188,10 @@ class GeneratorTrainingConfig(Section):
         description="While it learns, the classifier is shown counterfactuals moved and recoloured as its training "
         "images were; COIN: false.",
     )
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.95,
+        description="Decay per batch of the moving average of the generator that is kept; 0, as COIN has it: as it is.",
+    )
 
     @model_validator(mode="after")
     def _learns_between_checkpoints(self) -> GeneratorTrainingConfig:

@@ -23,7 +23,14 @@ from weakseg.randomness import rng
 
 SIZE = (32, 32)
 SETTINGS = Settings(
-    steps=6, generator_every=2, batch_size=4, learning_rate=1e-3, checkpoint=2, least_flips=0.9, augmentation=True
+    steps=6,
+    generator_every=2,
+    batch_size=4,
+    learning_rate=1e-3,
+    checkpoint=2,
+    least_flips=0.9,
+    augmentation=True,
+    averaging=0.9,
 )
 
 
@@ -224,6 +231,21 @@ def test_kept_weights_are_those_of_the_chosen_checkpoint(tmp_path, monkeypatch):
     assert not any(weight.requires_grad for weight in first.generator.parameters())
 
 
+@pytest.mark.parametrize("averaging", [0, 0.75])
+def test_kept_weights_are_a_moving_average(averaging, tmp_path, monkeypatch):
+    after, plain = [], Adversaries.step
+
+    def noted(self, batch, **how):
+        losses = plain(self, batch, **how)
+        after.append({name: weight.detach().clone() for name, weight in self.generator.named_parameters()})
+        return losses
+
+    monkeypatch.setattr(Adversaries, "step", noted)
+    found, _ = trained(tmp_path, replace(SETTINGS, steps=2, generator_every=1, averaging=averaging))
+    for name, weight in found.generator.named_parameters():
+        torch.testing.assert_close(weight.data, averaging * after[0][name] + (1 - averaging) * after[1][name])
+
+
 def test_batches_depend_on_the_seed_and_the_step(tmp_path):
     torch.manual_seed(5)
     one, _ = trained(tmp_path / "one", replace(SETTINGS, steps=2))
@@ -264,6 +286,7 @@ def test_coin_removes_the_blob_and_leaves_the_rest(tmp_path):
         checkpoint=40,
         least_flips=0.9,
         augmentation=False,
+        averaging=0.9,
     )
     found, history = trained(tmp_path, settings, width=4)
     slices, truth = blobs("test")

@@ -49,12 +49,13 @@ def test_what_goes_wrong_in_making_a_batch_ends_the_training(unpinned):
         next(stream)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("axes", [2, 3])
-def test_channels_of_convolutions_lie_last_and_nothing_else_changes(axes):
-    convolution = (torch.nn.Conv2d if axes == 2 else torch.nn.Conv3d)(2, 3, 3)
+def test_channels_of_convolutions_lie_last_and_nothing_else_changes(axes, channels):
+    convolution = (torch.nn.Conv2d if axes == 2 else torch.nn.Conv3d)(channels, 3, 3)
     network, images = (
         torch.nn.Sequential(convolution, torch.nn.Flatten(), torch.nn.LazyLinear(1)),
-        torch.rand(2, 2, *[5] * axes),
+        torch.rand(2, channels, *[5] * axes),
     )
     before = network(images)
     assert laid_out(network, "cpu") is network

@@ -1,9 +1,11 @@
 """Training of a generator against a frozen classifier and a discriminator; it resumes after a kill.
 
 As COIN is trained (Shvetsov et al. 2024, arXiv 2404.12832): Adam with betas 0 and 0.999, a step of the discriminator
-for every batch and one of the generator for some, and the classifier's calls alone in place of labels. Two things are
-our choice: which checkpoint is kept (:mod:`weakseg.counterfactual.choice`), and that the classifier is shown
-counterfactuals as it was shown images when it learnt, moved and recoloured: a change has to persuade it at any pose.
+for every batch and one of the generator for some, and the classifier's calls alone in place of labels. Three things are
+our choice: which checkpoint is kept (:mod:`weakseg.counterfactual.choice`); that the classifier is shown
+counterfactuals as it was shown images when it learnt, moved and recoloured: a change has to persuade it at any pose;
+and that a checkpoint is the moving average of the generator's weights, which against a discriminator come to no rest
+(Yazici et al. 2019, arXiv 1806.04498).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from weakseg.counterfactual import losses
@@ -23,6 +26,7 @@ from weakseg.counterfactual.choice import chosen
 from weakseg.counterfactual.networks import Discriminator, Generator
 from weakseg.counterfactual.slices import Slices
 from weakseg.counterfactual.variants import Variant
+from weakseg.feeding import laid_out
 from weakseg.maps.judge import BATCH, Judge, margins_of
 from weakseg.networks import freeze
 from weakseg.randomness import rng
@@ -43,6 +47,8 @@ class Settings:
         checkpoint: batches between two checkpoints that may be kept.
         least_flips: see :func:`weakseg.counterfactual.choice.chosen`.
         augmentation: the classifier is shown counterfactuals moved and recoloured.
+        averaging: decay per batch of the moving average of the generator, batch statistics too, that is compared and
+            kept; 0 keeps it as it is.
     """
 
     steps: int
@@ -52,6 +58,7 @@ class Settings:
     checkpoint: int
     least_flips: float
     augmentation: bool
+    averaging: float
 
 
 class Adversaries:
@@ -66,10 +73,10 @@ class Adversaries:
         learning_rate: float,
         device: str,
     ) -> None:
-        self.generator, self.discriminator = generator.to(device), discriminator.to(device)
+        self.generator, self.discriminator = laid_out(generator, device), laid_out(discriminator, device)
         self.classifier, self.variant, self.device = classifier, variant, device
         self.optimizers = [
-            torch.optim.Adam(network.parameters(), learning_rate, betas=BETAS) for network in (generator, discriminator)
+            torch.optim.Adam(network.parameters(), learning_rate, betas=BETAS, fused=True) for network in (generator, discriminator)
         ]
 
     def step(self, batch: Slices, *, generator_too: bool, moves: np.random.Generator | None = None) -> dict[str, float]:
@@ -90,8 +97,9 @@ class Adversaries:
             scaled = self.generator.scaled(batch.images)
             with torch.set_grad_enabled(generator_too):
                 change = self.generator(batch.images, aim.condition, batch.foreground)
-            real = self.discriminator(scaled, batch.called.long())
-            fake = self.discriminator(scaled + 2 * change.detach(), aim.condition)
+            # Without batch statistics, images of both kinds may pass it together.
+            shown = torch.cat([scaled, scaled + 2 * change.detach()])
+            real, fake = self.discriminator(shown, torch.cat([batch.called.long(), aim.condition])).chunk(2)
             loss = losses.discrimination(real, fake)
         self._update(1, loss)
         found = {"discriminator": loss.item()}
@@ -149,7 +157,7 @@ def train(
     seed: int,
     state: Path,
 ) -> list[dict[str, float]]:
-    """Train; the generator ends, frozen, with the weights of the checkpoint that :func:`chosen` keeps.
+    """Train; the generator ends, frozen, with the averaged weights of the checkpoint that :func:`chosen` keeps.
 
     Args:
         adversaries: with the classifier to be explained.
@@ -164,12 +172,14 @@ def train(
         Per checkpoint: ``step``, the mean of each loss since the one before, and what :func:`reached` says.
     """
     device, generator = adversaries.device, adversaries.generator
+    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
+    parts = {**adversaries.parts, "averaged": averaged}
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     path = state / "training.pt"
     if path.exists():
         saved = torch.load(path, map_location=device, weights_only=True)
-        for name, part in adversaries.parts.items():
+        for name, part in parts.items():
             part.load_state_dict(saved[name])
         history, best = saved["history"], saved["best"]
     before, called = margins_of(selector, val_slices.images, device), int(val_slices.called.sum())
@@ -183,16 +193,17 @@ def train(
             moves = rng(seed, "counterfactual-moves", str(step)) if settings.augmentation else None
             for name, loss in adversaries.step(train_slices.of(rows, device), generator_too=turn, moves=moves).items():
                 sums[name].append(loss)
+            averaged.update_parameters(generator)
             bar.update()
             if step % settings.checkpoint and step < settings.steps:
                 continue
-            after, size = changes_of(generator, val_slices, device, [selector])
+            after, size = changes_of(averaged.module, val_slices, device, [selector])
             means = {name: float(np.mean(values)) for name, values in sums.items()}
             history.append({"step": step, **means, **reached(val_slices, size, before, after[0])})
             sums.clear()
             if chosen(history, settings.least_flips, called) == len(history) - 1:
-                best = {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
-            states = {name: part.state_dict() for name, part in adversaries.parts.items()}
+                best = {name: tensor.detach().clone() for name, tensor in averaged.module.state_dict().items()}
+            states = {name: part.state_dict() for name, part in parts.items()}
             _save(path, {**states, "history": history, "best": best})
     generator.load_state_dict(best)
     freeze(generator, device)
