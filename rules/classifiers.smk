@@ -9,6 +9,7 @@ rule classifier:
         benchmark_of("classifier")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -29,6 +30,7 @@ rule sequence_classifier:
         benchmark_of("sequence_classifier")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -49,6 +51,7 @@ rule volume_classifier:
         benchmark_of("volume_classifier")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),

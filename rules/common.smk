@@ -55,6 +55,10 @@ SIZES = {
 # Processes of a stage that takes one case in each. Snakemake gives less where there are fewer cores.
 CASES_AT_ONCE = 8
 
+# Priorities. Jobs on data come first: they take several cores, which are never free together once trainings run. Then
+# come trainings: what is long should not be last, and alone.
+FIRST, SOON = 2, 1
+
 
 wildcard_constraints:
     key="[0-9a-f]{8}",

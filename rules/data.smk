@@ -9,6 +9,7 @@ rule phantom:
         benchmark_of("phantom")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -29,6 +30,7 @@ rule index:
         benchmark_of("index")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -49,6 +51,7 @@ rule preprocess:
         benchmark_of("preprocess")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("large"),
@@ -69,6 +72,7 @@ rule truth:
         benchmark_of("truth")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -89,6 +93,7 @@ rule labels:
         benchmark_of("labels")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: 1
     resources:
         **needs("small"),
@@ -109,6 +114,7 @@ rule supervoxels:
         benchmark_of("supervoxels")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -129,6 +135,7 @@ rule anatomy:
         benchmark_of("anatomy")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -149,6 +156,7 @@ rule anomalies:
         benchmark_of("anomalies")
     conda:
         "../envs/weakseg.yaml"
+    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),

@@ -9,6 +9,7 @@ rule map_fit:
         benchmark_of("map_fit")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),

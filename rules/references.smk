@@ -9,6 +9,7 @@ rule references:
         benchmark_of("references")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),

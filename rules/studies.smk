@@ -49,6 +49,7 @@ rule sneak_classifier:
         benchmark_of("sneak_classifier")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -209,6 +210,7 @@ rule cmft:
         benchmark_of("cmft")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -229,6 +231,7 @@ rule cmff:
         benchmark_of("cmff")
     conda:
         "../envs/weakseg.yaml"
+    priority: SOON
     threads: 1
     resources:
         **needs("large"),

@@ -28,7 +28,7 @@ class TrainingConfig(Section):
 
 
 class SliceTrainingConfig(TrainingConfig):
-    """Of networks on slices. With a tenth of this rate they take half as many steps again and are less sure of calls."""
+    """Of networks on slices. With a tenth of this rate they take half as many steps again, and are less sure."""
 
     epochs: Positive = Field(20, description="Most epochs; more if they are too few for `least_steps`.")
     least_steps: Annotated[int, Field(ge=0)] = Field(

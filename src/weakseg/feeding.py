@@ -23,7 +23,7 @@ def laid_out(network: nn.Module, device: str) -> nn.Module:
     # Not Module.to: it takes networks of one number of axes alone.
     for parameter in network.parameters():
         if parameter.ndim in LAYOUTS:
-            # Not Tensor.contiguous: it leaves weights of one channel as they are, and what they give has channels first.
+            # Not Tensor.contiguous: it leaves weights of one channel as they are, and their output has channels first.
             last = torch.empty_like(parameter, memory_format=LAYOUTS[parameter.ndim], requires_grad=False)
             parameter.data = last.copy_(parameter.data)
     return network

@@ -76,7 +76,8 @@ class Adversaries:
         self.generator, self.discriminator = laid_out(generator, device), laid_out(discriminator, device)
         self.classifier, self.variant, self.device = classifier, variant, device
         self.optimizers = [
-            torch.optim.Adam(network.parameters(), learning_rate, betas=BETAS, fused=True) for network in (generator, discriminator)
+            torch.optim.Adam(network.parameters(), learning_rate, betas=BETAS, fused=True)
+            for network in (generator, discriminator)
         ]
 
     def step(self, batch: Slices, *, generator_too: bool, moves: np.random.Generator | None = None) -> dict[str, float]:
