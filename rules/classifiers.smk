@@ -7,9 +7,9 @@ rule classifier:
         log_of("classifier"),
     benchmark:
         benchmark_of("classifier")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -28,9 +28,9 @@ rule sequence_classifier:
         log_of("sequence_classifier"),
     benchmark:
         benchmark_of("sequence_classifier")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -49,9 +49,9 @@ rule volume_classifier:
         log_of("volume_classifier"),
     benchmark:
         benchmark_of("volume_classifier")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),

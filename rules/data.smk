@@ -7,9 +7,9 @@ rule phantom:
         log_of("phantom"),
     benchmark:
         benchmark_of("phantom")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -28,9 +28,9 @@ rule index:
         log_of("index"),
     benchmark:
         benchmark_of("index")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -49,9 +49,9 @@ rule preprocess:
         log_of("preprocess"),
     benchmark:
         benchmark_of("preprocess")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("large"),
@@ -70,9 +70,9 @@ rule truth:
         log_of("truth"),
     benchmark:
         benchmark_of("truth")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -91,9 +91,9 @@ rule labels:
         log_of("labels"),
     benchmark:
         benchmark_of("labels")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: 1
     resources:
         **needs("small"),
@@ -112,9 +112,9 @@ rule supervoxels:
         log_of("supervoxels"),
     benchmark:
         benchmark_of("supervoxels")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -133,9 +133,9 @@ rule anatomy:
         log_of("anatomy"),
     benchmark:
         benchmark_of("anatomy")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),
@@ -154,9 +154,9 @@ rule anomalies:
         log_of("anomalies"),
     benchmark:
         benchmark_of("anomalies")
+    priority: FIRST
     conda:
         "../envs/weakseg.yaml"
-    priority: FIRST
     threads: CASES_AT_ONCE
     resources:
         **needs("medium"),

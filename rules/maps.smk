@@ -7,9 +7,9 @@ rule map_fit:
         log_of("map_fit"),
     benchmark:
         benchmark_of("map_fit")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),

@@ -7,9 +7,9 @@ rule references:
         log_of("references"),
     benchmark:
         benchmark_of("references")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),

@@ -47,9 +47,9 @@ rule sneak_classifier:
         log_of("sneak_classifier"),
     benchmark:
         benchmark_of("sneak_classifier")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -208,9 +208,9 @@ rule cmft:
         log_of("cmft"),
     benchmark:
         benchmark_of("cmft")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),
@@ -229,9 +229,9 @@ rule cmff:
         log_of("cmff"),
     benchmark:
         benchmark_of("cmff")
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
-    priority: SOON
     threads: 1
     resources:
         **needs("large"),
