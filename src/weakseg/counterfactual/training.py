@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -198,7 +198,7 @@ def train(
             bar.update()
             if step % settings.checkpoint and step < settings.steps:
                 continue
-            after, size = changes_of(averaged.module, val_slices, device, [selector])
+            after, size = changes_of(cast(Generator, averaged.module), val_slices, device, [selector])
             means = {name: float(np.mean(values)) for name, values in sums.items()}
             history.append({"step": step, **means, **reached(val_slices, size, before, after[0])})
             sums.clear()
