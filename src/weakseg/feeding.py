@@ -26,9 +26,12 @@ def laid_out(network: Network, device: str) -> Network:
     # Not Module.to: it takes networks of one number of axes alone.
     for parameter in network.parameters():
         if parameter.ndim in LAYOUTS:
-            # Not Tensor.contiguous: it leaves weights of one channel as they are, and their output has channels first.
-            last = torch.empty_like(parameter, memory_format=LAYOUTS[parameter.ndim], requires_grad=False)
-            parameter.data = last.copy_(parameter.data)
+            layout, data = LAYOUTS[parameter.ndim], parameter.data
+            if parameter.shape[1] == 1:
+                # Tensor.contiguous leaves these as they are, and what they give would have channels first.
+                parameter.data = torch.empty_like(data, memory_format=layout).copy_(data)
+            else:
+                parameter.data = data.contiguous(memory_format=layout)
     return network
 
 
