@@ -55,9 +55,10 @@ SIZES = {
 # Processes of a stage that takes one case in each. Snakemake gives less where there are fewer cores.
 CASES_AT_ONCE = 8
 
-# Priorities. Jobs on data come first: they take several cores, which are never free together once trainings run. Then
-# come trainings: what is long should not be last, and alone.
-FIRST, SOON = 2, 1
+# Priorities. Jobs on data that take several cores come first: these are never free together once trainings run. Then
+# come trainings, and labels for them: what is long should not be last, and alone. Snakemake adds up the priorities of the
+# jobs that it could start, so one of the first outweighs any number of others.
+FIRST, SOON = 100, 1
 
 
 wildcard_constraints:

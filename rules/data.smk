@@ -91,7 +91,7 @@ rule labels:
         log_of("labels"),
     benchmark:
         benchmark_of("labels")
-    priority: FIRST
+    priority: SOON
     conda:
         "../envs/weakseg.yaml"
     threads: 1
