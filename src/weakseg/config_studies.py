@@ -100,7 +100,7 @@ class CoinStudyConfig(Section):
         ["consistency", "reconstruction", "variation"], description="Terms without which COIN is trained as well."
     )
     steps: Annotated[int, Field(ge=4)] = Field(
-        200,
+        300,
         description="Batches of each training on anomalies, with four checkpoints; on tumours as in `maps.methods`.",
     )
     lengths: Annotated[list[Annotated[int, Field(ge=2)]], Once] = Field(

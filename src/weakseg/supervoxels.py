@@ -72,6 +72,8 @@ def supervoxels(
         spacing=spacing,
         channel_axis=-1,
         enforce_connectivity=False,
+        # Three channels would be taken for red, green and blue.
+        convert2lab=False,
         start_label=1,
     )
     labels = np.zeros(foreground.shape, dtype=np.int32)
@@ -82,12 +84,13 @@ def supervoxels(
 def _connected(labels: NDArray, smallest: float) -> NDArray:
     """Give each connected piece a label of its own and let small ones join their neighbours."""
     pieces = connected_regions(labels, background=0, connectivity=1)
+    sizes, (first, second, faces) = np.bincount(pieces.ravel()), contacts(pieces)
+    # Where each of the first pieces has ended up.
+    joined = np.arange(len(sizes))
     while True:
-        sizes = np.bincount(pieces.ravel())
-        first, second, faces = contacts(pieces)
         small = (sizes[first] < smallest) & (sizes[second] >= sizes[first])
         if not small.any():
-            return relabel_sequential(pieces)[0].astype(np.int32)
+            return relabel_sequential(joined[pieces])[0].astype(np.int32)
         # For each small piece its best neighbour: sorted by contact, the last one written stays.
         order = np.argsort(faces[small], kind="stable")
         target = np.arange(len(sizes))
@@ -97,17 +100,26 @@ def _connected(labels: NDArray, smallest: float) -> NDArray:
         if not moving.any():
             # All small pieces point at small pieces: the first of them moves, which lets the others follow.
             moving[np.flatnonzero(target != np.arange(len(sizes)))[0]] = True
-        pieces = np.where(moving, target, np.arange(len(sizes)))[pieces]
+        target = np.where(moving, target, np.arange(len(sizes)))
+        joined, sizes = target[joined], np.bincount(target, sizes, len(sizes))
+        apart = target[first] != target[second]
+        first, second, faces = _counted(target[first[apart]], target[second[apart]], faces[apart], len(sizes))
 
 
 def contacts(pieces: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Pairs of touching pieces, both ways round, and the number of faces they share."""
-    count = int(pieces.max()) + 1
-    codes = []
+    firsts, seconds = [], []
     for axis in range(pieces.ndim):
         a = np.moveaxis(pieces, axis, 0)[:-1].ravel()
         b = np.moveaxis(pieces, axis, 0)[1:].ravel()
         touching = (a != b) & (a > 0) & (b > 0)
-        codes += [a[touching] * count + b[touching], b[touching] * count + a[touching]]
-    pairs, faces = np.unique(np.concatenate(codes), return_counts=True)
-    return pairs // count, pairs % count, faces
+        firsts += [a[touching], b[touching]]
+        seconds += [b[touching], a[touching]]
+    first, second = np.concatenate(firsts), np.concatenate(seconds)
+    return _counted(first, second, np.ones(len(first), np.int64), int(pieces.max()) + 1)
+
+
+def _counted(first: NDArray, second: NDArray, faces: NDArray, count: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Each pair of pieces once, in order, with the sum of its faces."""
+    pairs, places = np.unique(first.astype(np.int64) * count + second, return_inverse=True)
+    return pairs // count, pairs % count, np.bincount(places, faces, len(pairs)).astype(np.int64)

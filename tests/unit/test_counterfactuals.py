@@ -233,6 +233,9 @@ class TestSummary:
             "validity_classifier": 2 / 3,
             "validity_classifier_displaced": 1 / 3,
             "validity_classifier_blur": 0,
+            # Of six pairs with a normal slice, 0.95 and 0.1 alone are so far apart.
+            "validity_classifier_normal": 1 / 6,
+            "validity_evaluator_normal": 0,
             "validity_evaluator": 1 / 2,
             "validity_evaluator_displaced": 0,
             "validity_evaluator_blur": 1 / 2,

@@ -78,6 +78,13 @@ def test_channels_differ_in_unit_and_count_alike():
     np.testing.assert_array_equal(parts(image, foreground), parts(image * [[[[300.0]]], [[[0.02]]]], foreground))
 
 
+def test_three_channels_are_no_colours():
+    """A fourth that says nothing changes nothing."""
+    foreground = ball()
+    image = textured(foreground, channels=3)
+    np.testing.assert_array_equal(parts(image, foreground), parts(np.concatenate([image, 0 * image[:1]]), foreground))
+
+
 def test_thick_slices_give_flat_supervoxels():
     spacing, shape = (1.0, 1.0, 4.0), (40, 40, 10)
     foreground = np.ones(shape, bool)

@@ -4,7 +4,9 @@ Columns of a method, with ``<judge>`` for ``classifier`` or ``evaluator``; what 
 
 - ``validity_<judge>``: of the slices with a probability above 0.8, the share in which it changes by more than 0.8: the
   paper's CV at tau 0.8 for generators of normal slices (Shvetsov et al. 2024, arXiv 2404.12832), here of all methods.
-  ``validity_<judge>_displaced`` and ``_blur``: after the two controls. ``sure_<judge>``: how many slices that is.
+  ``validity_<judge>_displaced`` and ``_blur``: after the two controls. ``validity_<judge>_normal``: were each slice
+  replaced by each of those labelled normal in turn: what is sure of a lesion and of none, whatever makes it.
+  ``sure_<judge>``: how many slices that is.
 - ``validity_both_sides_<judge>``: of slices with a probability above 0.8 or below 0.2, after the change that is to flip
   the classifier's call: the paper's CV for methods with two conditions; NaN for the others.
 - ``flips_evaluator``, and ``_displaced``, ``_blur``: of slices that both judges call lesion, the share that the
@@ -94,10 +96,12 @@ def _validity(slices: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
     for judge in JUDGES:
         before, flipped = slices[judge], slices[f"{judge}_flip"]
-        sure = before > TAU
+        sure, normal = before > TAU, slices["label"] == NORMAL
         found[f"sure_{judge}"] = int(sure.sum())
         for change, suffix in CHANGES.items():
             found[f"validity_{judge}{suffix}"] = _mean((before - slices[f"{judge}_{change}"])[sure].abs() > TAU)
+        replaced = np.subtract.outer(before[sure].to_numpy(), before[normal].to_numpy())
+        found[f"validity_{judge}_normal"] = _mean(pd.Series(replaced.ravel() > TAU))
         both = (sure | (before < 1 - TAU)) & flipped.notna()
         found[f"validity_both_sides_{judge}"] = _mean((before - flipped)[both].abs() > TAU)
     return found

@@ -15,8 +15,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr
 from scipy.stats import kendalltau, rankdata
-from scipy.stats import norm as normal
 
 from weakseg.evaluation.statistics import FEWEST_PATIENTS, holm, resample_counts
 
@@ -61,7 +61,7 @@ def by_significant_wins(scores: NDArray, counts: NDArray) -> NDArray:
     pairs = list(combinations(range(scores.shape[1]), 2))
     z = np.stack([signed_rank_z(scores[:, a] - scores[:, b], counts) for a, b in pairs], axis=1)
     # A pair is two tests, one for each to win.
-    p = normal.sf(np.concatenate([z, -z], axis=1))
+    p = ndtr(np.concatenate([-z, z], axis=1))
     winners = np.array([a for a, _ in pairs] + [b for _, b in pairs])
     won = np.array([holm(of_resample) for of_resample in p]) < ALPHA
     return _ranks(won @ np.eye(scores.shape[1])[winners])

@@ -94,9 +94,9 @@ def smooth_noise(
         kernel = np.exp(-0.5 * ((x[:, None] - nodes) / scale_mm) ** 2)
         weights.append((kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32))
     field = generator.standard_normal([len(w[0]) for w in weights], dtype=np.float32)
-    for weight in weights:  # contract the first axis and append the new one, so three turns restore the order
-        field = np.tensordot(field, weight, axes=(0, 1))
-    return field
+    x, y, z = weights
+    spread: Field = y @ np.tensordot(x, field, 1) @ z.T
+    return spread
 
 
 @dataclass(frozen=True)

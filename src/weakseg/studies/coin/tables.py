@@ -35,6 +35,7 @@ MEASURED = [
     "validity_evaluator",
     "validity_evaluator_displaced",
     "validity_evaluator_blur",
+    "validity_evaluator_normal",
     "share_inside",
     "share_displaced",
     "share_blur",
