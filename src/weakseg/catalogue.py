@@ -95,7 +95,7 @@ STAGES: dict[str, Stage] = {
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
     ),
-    "scores": Stage(21, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(22, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(29, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(9, "weakseg.evaluation.repeatability:run"),
@@ -106,7 +106,7 @@ STAGES: dict[str, Stage] = {
     "leaderboard": Stage(20, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(6, "weakseg.studies.faithfulness:run"),
     # What `snakemake partial` shows when something is missing.
-    "partial_tables": Stage(9, "weakseg.report.partial:run"),
+    "partial_tables": Stage(10, "weakseg.report.partial:run"),
     "figures": Stage(29, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(10, "weakseg.report.models:run"),
     # The volumes of the page: cases that were tested, with their truth.

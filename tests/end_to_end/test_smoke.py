@@ -122,6 +122,16 @@ def test_kept_histograms_give_the_thresholds_again(planned):
             np.testing.assert_allclose(rows["threshold"], threshold)
 
 
+def test_shift_cases_have_overlap_and_volumes_alone(smoke):
+    scores = pd.read_parquet(smoke / "results/smoke/scores.parquet").query("lesion_ml > 0")
+    shifted = scores["role"] == "shift"
+    counted = ["auprc", "dice", "iou", "sensitivity", "precision", "volume_error_ml", "predicted_ml"]
+    assert scores.loc[shifted, counted].notna().all().all()
+    left_out = ["pointing_game", "hd95_mm", "nsd", "lesion_f1", "false_positive_ml", "box_50"]
+    assert scores.loc[shifted, left_out].isna().all().all()
+    assert scores.loc[~shifted, left_out].notna().any().all()
+
+
 def test_only_allowed_stages_opened_masks(planned):
     opened = {run.stage for run in planned.runs.values() if read_record(run.folder)["truth_opened"]}
     assert opened == {"labels", "mean_mask", "references", "scores", "collect", "figures", "viewer"}

@@ -7,7 +7,7 @@ The second cuts the maps there and scores the masks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -75,8 +75,9 @@ def run(context: Context) -> None:
 
     Scores: one row per tested case, method, refinement and operating point. Maps are brought to the publisher's grid
     before they are cut, so that millimetres are true. Thresholds are chosen on the map, ``components`` cleans the mask
-    after the cut. Histograms: one row per map of a tested case, or of a validation case that a draw took. Left out:
-    the operating points and references that the data set is too small for, and why.
+    after the cut. Shift cases have overlap and volumes alone: their Dice is what is reported, and all else, which is
+    NaN, would take as long as that of the test cases. Histograms: one row per map of a tested case, or of a validation
+    case that a draw took. Left out: the operating points and references that the data set is too small for, and why.
     """
     params = context.params
     cases = read_cases(context.folder("index")).set_index("case", drop=False)
@@ -193,15 +194,18 @@ def _score(context: Context, task: Task, cases: pd.DataFrame) -> list[dict[str, 
     setting = {name: params[name] for name in ("dataset", "region", "view", "classifier", "gate", "seed", "anatomy")}
     setting |= {"run": context.key, "role": place.role, "fold": place.fold}
     setting |= cases.loc[place.case, ["case", "patient", "source"]].to_dict()
+    shifted = place.role == "shift"
+    score = overlap_and_volumes if shifted else score_mask
     rows = []
     for source, counts, cuts in task.maps:
         stored, relevance = read_map(context, source, place.case, truth)
-        of_map = {"auprc": counts.auprc, "prevalence": prevalence(counts), **localise(stored, relevance, truth)}
+        of_map = {"auprc": counts.auprc, "prevalence": prevalence(counts)}
+        of_map |= {} if shifted else localise(stored, relevance, truth)
         facts = {**setting, "method": source.method, "lesion_ml": counts.lesion * truth.voxel_ml, **of_map}
         facts["label_budget"] = _label_budget(context, source)
         for chain in (chain for chain, its_maps in params["chains"].items() if its_maps == source.chain):
             cleaning = params["components"] if chain.endswith("components") else None
-            masks = Masks(relevance, truth, cleaning)
+            masks = Masks(relevance, truth, cleaning, score)
             for point, cut in cuts.items():
                 scored = masks.mean_scores(cut.thresholds)
                 by_draw = [masks.scores(threshold)["dice"] for threshold in cut.thresholds]
@@ -210,7 +214,7 @@ def _score(context: Context, task: Task, cases: pd.DataFrame) -> list[dict[str, 
                 rows.append({**facts, "refinement": chain, "operating_point": point, **cutting, **scored})
         published = cut_as_published(params, source.method, source.chain)
         if published is not None:
-            scored = score_mask(cut_change(stored, published), truth)
+            scored = score(cut_change(stored, published), truth)
             cutting = {"threshold": published, "dice_by_draw": [scored["dice"]], "mask_budget": len(source.masks_used)}
             rows.append({**facts, "refinement": RAW, "operating_point": PAPER, **cutting, **scored})
     return rows
@@ -239,10 +243,17 @@ class Masks:
         relevance: (X, Y, Z) float32 in [0, 1].
         truth: of the case.
         cleaning: parameters of ``components``; None leaves masks as they are.
+        score: of a mask (X, Y, Z) bool against the truth.
     """
 
-    def __init__(self, relevance: NDArray, truth: Truth, cleaning: dict[str, float] | None) -> None:
-        self.relevance, self.truth, self.cleaning = relevance, truth, cleaning
+    def __init__(
+        self,
+        relevance: NDArray,
+        truth: Truth,
+        cleaning: dict[str, float] | None,
+        score: Callable[[NDArray, Truth], dict[str, float]],
+    ) -> None:
+        self.relevance, self.truth, self.cleaning, self.score = relevance, truth, cleaning, score
         self.by_size: dict[int, dict[str, float]] = {}
         self.by_threshold: dict[float, dict[str, float]] = {}
 
@@ -264,7 +275,7 @@ class Masks:
         if size not in self.by_size:
             if self.cleaning is not None:
                 predicted = clean(predicted, self.truth.spacing, **self.cleaning)
-            self.by_size[size] = score_mask(predicted, self.truth)
+            self.by_size[size] = self.score(predicted, self.truth)
         return self.by_size[size]
 
 
@@ -273,22 +284,29 @@ def score_mask(predicted: NDArray, truth: Truth) -> dict[str, float]:
     lesions = truth.lesions.match(predicted)
     bands = lesions.by_volume()
     return {
-        **overlap(predicted, truth.lesion),
+        **overlap_and_volumes(predicted, truth),
         **truth.surface.compare(predicted),
-        **volume_errors(predicted, truth.lesion, truth.voxel_ml),
         **lesions.scores(),
         **{f"lesions_{band}_ml": float(number) for band, (number, _) in bands.items()},
         **{f"found_{band}_ml": float(found) for band, (_, found) in bands.items()},
         **false_positives(predicted, truth.lesion, truth.foreground, truth.voxel_ml),
+    }
+
+
+def overlap_and_volumes(predicted: NDArray, truth: Truth) -> dict[str, float]:
+    """The scores of a mask (X, Y, Z) bool that count voxels."""
+    return {
+        **overlap(predicted, truth.lesion),
+        **volume_errors(predicted, truth.lesion, truth.voxel_ml),
         "predicted_ml": np.count_nonzero(predicted) * truth.voxel_ml,
     }
 
 
 def _box_hits(scores: pd.DataFrame) -> pd.DataFrame:
-    """Boxes that are right instead of their curves: ``box_30``, ``box_50``, ``box_70``; NaN without lesion."""
+    """Boxes that are right instead of their curves: ``box_30``, ``box_50``, ``box_70``; NaN without lesion or curve."""
     names = {least: f"box_{100 * least:.0f}" for least in BOX_IOUS}
     scores[list(names.values())] = np.nan
-    bearing = scores[scores["lesion_ml"] > 0]
+    bearing = scores[(scores["lesion_ml"] > 0) & scores[BOX_CURVE].notna()]
     for _, rows in bearing.groupby(["role", "method", "refinement", "operating_point"]):
         for least, hits in box_hits(np.stack(list(rows[BOX_CURVE]))).items():
             scores.loc[rows.index, names[least]] = hits.astype(float)
