@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    brats = {"split": {"folds": options.folds}}
+    brats = {"split": {"folds": options.folds}, "phantom": {"shift_cases": 16}}
     data = {"brats": brats, "instance": None, "kits": None}
     planned = plan.build(config_text.load({"name": "grades", "seeds": options.seeds, "data": data}))
     folder = options.folder or Path(mkdtemp())

@@ -78,13 +78,13 @@ STAGES: dict[str, Stage] = {
     "sequence_classifier": Stage(9, "weakseg.classifiers.resnet_lstm:run"),
     "volume_classifier": Stage(15, "weakseg.classifiers.resnet3d:run"),
     # What a family has to learn before it explains: from training cases, without a label or lesion mask.
-    "map_fit": Stage(22, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
-    "maps": Stage(32, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
+    "map_fit": Stage(23, "weakseg.maps.fit:run", plugins=("weakseg.maps.optimal", "weakseg.maps.counterfactual")),
+    "maps": Stage(33, "weakseg.maps.base:run", plugins=MAP_FAMILIES),
     # A null that is made of training masks: a stage of its own, so that `maps` never opens one.
-    "mean_mask": Stage(19, "weakseg.maps.mean_mask:run", ("mean-mask",)),
+    "mean_mask": Stage(20, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        28,
+        29,
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
@@ -97,10 +97,10 @@ STAGES: dict[str, Stage] = {
     ),
     "scores": Stage(22, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
-    "faithfulness": Stage(29, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
+    "faithfulness": Stage(30, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
     "repeatability": Stage(9, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
-    "counterfactuals": Stage(18, "weakseg.evaluation.counterfactuals:run", ("scores",)),
+    "counterfactuals": Stage(19, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     # Masks say where a lesion lies, whose contrast it measures.
     "collect": Stage(5, "weakseg.evaluation.collect:run", ("scores",)),
     "leaderboard": Stage(20, "weakseg.studies.leaderboard:run"),
@@ -112,16 +112,16 @@ STAGES: dict[str, Stage] = {
     # The volumes of the page: cases that were tested, with their truth.
     "viewer": Stage(4, "weakseg.report.viewer:run", ("scores",)),
     # Guan & Loew 2022: truth masks as filters of training images, so maps and re-training are stages of their own.
-    "sneak_maps": Stage(33, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
+    "sneak_maps": Stage(34, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(18, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(18, "weakseg.studies.sneak_attack.classifier:run"),
     "sneak_tables": Stage(25, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(26, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(27, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
     "hemorrhage_share": Stage(2, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
-        19,
+        20,
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
@@ -129,7 +129,7 @@ STAGES: dict[str, Stage] = {
     # Every map through every refinement.
     "refinements_tables": Stage(9, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(27, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(28, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(12, "weakseg.studies.cross_modality.transition:run"),
     "cmff": Stage(13, "weakseg.studies.cross_modality.training:run", ("references",)),

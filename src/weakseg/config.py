@@ -43,7 +43,7 @@ class MapsConfig(Section):
 
 class FaithfulnessConfig(Section):
     slices: Positive = Field(
-        4, description="Slices per tested case, drawn among those that the gate lets through; all methods share them."
+        2, description="Slices per tested case, drawn among those that the gate lets through; all methods share them."
     )
     steps: Annotated[int, Field(ge=2)] = Field(
         10, description="Deletion and insertion: parts into which a slice's foreground is cut."

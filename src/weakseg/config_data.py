@@ -53,7 +53,7 @@ class PhantomConfig(Section):
         (64, 64, 48), description="Voxels along X, Y, Z; the field of view stays, so fewer voxels are larger ones."
     )
     shift_cases: Annotated[int, Field(ge=0, le=400)] = Field(
-        16, description="Cases of the test fold `shift`: other contrast, noise and anatomy. 0 leaves it out."
+        8, description="Cases of the test fold `shift`: other contrast, noise and anatomy. 0 leaves it out."
     )
 
 

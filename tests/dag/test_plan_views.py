@@ -53,7 +53,7 @@ def test_sequences_are_planned_for_every_data_set():
             assert run.params["window"] == window
             assert run.params["min_foreground_mm2"] == 1000
     # The slices that faithfulness asks about are another number.
-    assert {run.params["slices"] for run in sequences if run.stage == "faithfulness"} == {4}
+    assert {run.params["slices"] for run in sequences if run.stage == "faithfulness"} == {2}
     assert {run.params["gate"] for run in sequences} == {"classifier"}
 
 

@@ -15,7 +15,8 @@ from weakseg.data.views import slice_units
 from weakseg.evaluation import explanations, repeatability
 from weakseg.evaluation.faithfulness import CASCADE
 from weakseg.execution import Context, read_record
-from weakseg.maps.base import Gate, read_networks
+from weakseg.maps.base import read_networks
+from weakseg.maps.gated import Gate
 from weakseg.workflow import read_config
 
 EXPLAINING = methods_of(read_config([SMOKE])) - {"mean_mask"}

@@ -33,7 +33,8 @@ from weakseg.evaluation.faithfulness import (
 from weakseg.evaluation.protocol import normalise
 from weakseg.evaluation.values import Value, rows_of, write_values
 from weakseg.execution import Context, read_record
-from weakseg.maps.base import Explained, Gate, Maps, Methods, explain_of, in_context, read_networks, supervoxels_of
+from weakseg.maps.base import Explained, Methods, explain_of, in_context, read_networks, supervoxels_of
+from weakseg.maps.gated import Gate, Maps
 from weakseg.networks import reproducible
 from weakseg.randomness import rng
 

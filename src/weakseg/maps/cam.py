@@ -33,7 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
+from weakseg.maps.gated import Maps
 
 BATCH = 64
 """Units per forward; results do not depend on it."""

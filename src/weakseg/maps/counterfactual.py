@@ -26,8 +26,9 @@ from weakseg.counterfactual.networks import Discriminator, Generator
 from weakseg.counterfactual.slices import Slices
 from weakseg.counterfactual.training import Adversaries, Settings, changes_of, reached, train
 from weakseg.counterfactual.variants import variant_of
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
 from weakseg.maps.fit import Examples, Fitted
+from weakseg.maps.gated import Maps
 from weakseg.maps.judge import BATCH, Judge, margins_of
 from weakseg.networks import freeze
 from weakseg.randomness import rng

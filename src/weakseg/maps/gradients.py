@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
+from weakseg.maps.gated import Maps
 from weakseg.randomness import rng
 
 VALUES = 2**20

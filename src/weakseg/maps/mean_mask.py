@@ -15,7 +15,7 @@ from weakseg.data.index import read_cases
 from weakseg.data.truth import open_lesion
 from weakseg.data.views import Units
 from weakseg.execution import Context
-from weakseg.maps.base import Maps, write_maps
+from weakseg.maps.gated import Maps, write_maps
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from weakseg import nifti
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
 from weakseg.maps.cam import cams
+from weakseg.maps.gated import Maps
 from weakseg.randomness import rng
 
 

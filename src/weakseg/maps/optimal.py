@@ -29,8 +29,9 @@ from torch.nn import functional as F
 
 from weakseg import nifti
 from weakseg.evaluation.faithfulness import baseline
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
 from weakseg.maps.fit import Examples, Fitted
+from weakseg.maps.gated import Maps
 from weakseg.maps.regions import foreground_means, region_means, total_variation
 from weakseg.networks import freeze, initial_weights
 from weakseg.randomness import rng

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
 from weakseg.maps.engine import Engine, Grids, Precision, Region, engine_of, in_voxels, interpolate, resizing
 from weakseg.maps.fills import fill_of
+from weakseg.maps.gated import Maps
 from weakseg.maps.rise import rise
 
 

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
 from weakseg.maps.engine import Engine, Precision, Region, engine_of
 from weakseg.maps.fills import fill_of, neighbour_means
+from weakseg.maps.gated import Maps
 from weakseg.maps.scales import merged
 from weakseg.maps.surrogate import by_voxel, supervoxel_regions, supervoxels_of, unit_labels
 

@@ -28,9 +28,10 @@ from scipy.ndimage import find_objects
 from skimage.segmentation import relabel_sequential
 from torch import Tensor
 
-from weakseg.maps.base import Explained, Maps, Methods
+from weakseg.maps.base import Explained, Methods
 from weakseg.maps.engine import Engine, Precision, Region, Subsets, engine_of
 from weakseg.maps.fills import fill_of
+from weakseg.maps.gated import Maps
 from weakseg.randomness import rng
 
 

@@ -15,7 +15,7 @@ from weakseg import nifti
 from weakseg.data.grid import image_file, read_foreground, resample
 from weakseg.evaluation.protocol import normalise
 from weakseg.execution import Context
-from weakseg.maps.base import Gate
+from weakseg.maps.gated import Gate
 from weakseg.networks import reproducible, save_weights
 from weakseg.refinements.case import Case
 from weakseg.refinements.chains import refine_map

@@ -24,7 +24,8 @@ from weakseg.data.index import read_cases
 from weakseg.data.views import Windowed, read_units
 from weakseg.evaluation.protocol import normalise
 from weakseg.execution import Context
-from weakseg.maps.base import Explained, Gate, explain_of, read_networks
+from weakseg.maps.base import Explained, explain_of, read_networks
+from weakseg.maps.gated import Gate
 from weakseg.networks import freeze
 from weakseg.refinements.case import Case
 from weakseg.refinements.chains import refine_map
