@@ -21,7 +21,7 @@ from snakemake.utils import update_config
 
 from weakseg import config_text, plan
 from weakseg.config import Config
-from weakseg.evaluation.histogram import load, overlap_curves
+from weakseg.evaluation.histogram import load
 from weakseg.evaluation.summary import lesion_bearing
 from weakseg.execution import execute
 from weakseg.runs import Plan, Run
@@ -82,7 +82,7 @@ def run_missing(planned: Plan, dataset: str) -> Run:
 def validation_dice(run: Run) -> dict[str, float]:
     """Of each method, the mean Dice over validation patients at the best threshold."""
     keys, histograms = load(run.folder / "histograms.parquet")
-    curves = pd.Series([overlap_curves(counts)["dice"] for counts in histograms])
+    curves = pd.Series([counts.dice for counts in histograms])
     chosen = keys[(keys["role"] == "val") & (keys["refinement"] == "threshold")]
     return {
         str(method): float(np.mean(np.stack(curves[rows.index].to_list()), axis=0).max())

@@ -84,30 +84,30 @@ STAGES: dict[str, Stage] = {
     "mean_mask": Stage(20, "weakseg.maps.mean_mask:run", ("mean-mask",)),
     # A student learns from slice labels and maps of training cases, as these were explained: so it explains too.
     "refinement": Stage(
-        29,
+        30,
         "weakseg.refinements.stage:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
     # Networks that learn from masks: each method's masks are opened, and counted, apart from those of the others.
     "references": Stage(
-        16,
+        17,
         "weakseg.references.base:run",
         ("references",),
         plugins=tuple(f"weakseg.references.{family}" for family in REFERENCE_FAMILIES),
     ),
-    "scores": Stage(22, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
+    "scores": Stage(23, "weakseg.evaluation.scores:run", ("scores", "oracle-set", "val-k")),
     # These ask the classifier, not the masks, how good a map is.
     "faithfulness": Stage(30, "weakseg.evaluation.explanations:run", plugins=MAP_FAMILIES),
-    "repeatability": Stage(9, "weakseg.evaluation.repeatability:run"),
+    "repeatability": Stage(10, "weakseg.evaluation.repeatability:run"),
     # These ask judges about counterfactual images; masks say where their changes lie.
     "counterfactuals": Stage(19, "weakseg.evaluation.counterfactuals:run", ("scores",)),
     # Masks say where a lesion lies, whose contrast it measures.
-    "collect": Stage(5, "weakseg.evaluation.collect:run", ("scores",)),
-    "leaderboard": Stage(20, "weakseg.studies.leaderboard:run"),
+    "collect": Stage(6, "weakseg.evaluation.collect:run", ("scores",)),
+    "leaderboard": Stage(21, "weakseg.studies.leaderboard:run"),
     "faithfulness_table": Stage(6, "weakseg.studies.faithfulness:run"),
     # What `snakemake partial` shows when something is missing.
-    "partial_tables": Stage(10, "weakseg.report.partial:run"),
-    "figures": Stage(29, "weakseg.report.figures:run", ("scores",)),
+    "partial_tables": Stage(11, "weakseg.report.partial:run"),
+    "figures": Stage(30, "weakseg.report.figures:run", ("scores",)),
     "models": Stage(10, "weakseg.report.models:run"),
     # The volumes of the page: cases that were tested, with their truth.
     "viewer": Stage(4, "weakseg.report.viewer:run", ("scores",)),
@@ -115,25 +115,25 @@ STAGES: dict[str, Stage] = {
     "sneak_maps": Stage(34, "weakseg.studies.sneak_attack.maps:run", plugins=MAP_FAMILIES),
     "sneak_masks": Stage(18, "weakseg.studies.sneak_attack.masks:run", ("sneak_attack",)),
     "sneak_classifier": Stage(18, "weakseg.studies.sneak_attack.classifier:run"),
-    "sneak_tables": Stage(25, "weakseg.studies.sneak_attack.tables:run"),
+    "sneak_tables": Stage(26, "weakseg.studies.sneak_attack.tables:run"),
     # Shvetsov et al. 2024: the benchmark's stages on a made data set and on its source, cut as the paper cuts.
-    "coin_tables": Stage(27, "weakseg.studies.coin.tables:run", ("scores",)),
+    "coin_tables": Stage(28, "weakseg.studies.coin.tables:run", ("scores",)),
     # Ramananda & Sundaresan 2023: the benchmark's stages on head CT, with fewer labels too, and what they cost in use.
     "hemorrhage_share": Stage(2, "weakseg.studies.hemorrhage.share:run"),
     "hemorrhage_costs": Stage(
-        20,
+        21,
         "weakseg.studies.hemorrhage.costs:run",
         plugins=(*(f"weakseg.refinements.{name}" for name in MAP_REFINEMENTS), *MAP_FAMILIES),
     ),
-    "hemorrhage_tables": Stage(11, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
+    "hemorrhage_tables": Stage(12, "weakseg.studies.hemorrhage.tables:run", ("scores",)),
     # Every map through every refinement.
-    "refinements_tables": Stage(9, "weakseg.studies.refinements.tables:run"),
+    "refinements_tables": Stage(10, "weakseg.studies.refinements.tables:run"),
     # Rajapaksa & Khalvati 2022: the benchmark's stages on volumes, and tables of its own.
-    "relevance_tables": Stage(28, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
+    "relevance_tables": Stage(29, "weakseg.studies.relevance_maps.tables:run", ("scores",)),
     # Zhang et al. 2021: CycleGANs that see images alone, and networks that learn a glioma's regions from masks.
     "cmft": Stage(12, "weakseg.studies.cross_modality.transition:run"),
-    "cmff": Stage(13, "weakseg.studies.cross_modality.training:run", ("references",)),
-    "cross_modality_tables": Stage(18, "weakseg.studies.cross_modality.tables:run", ("scores",)),
+    "cmff": Stage(14, "weakseg.studies.cross_modality.training:run", ("references",)),
+    "cross_modality_tables": Stage(19, "weakseg.studies.cross_modality.tables:run", ("scores",)),
 }
 """Every stage, in the order of the workflow."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ class Histogram:
     def lesion(self) -> int:
         """Voxels of the lesion, in the foreground or not."""
         return int(self.inside.sum()) + self.missed
+
+    @cached_property
+    def dice(self) -> NDArray:
+        """Dice at each of THRESHOLDS, (STEPS,) in [0, 1]; kept, since every draw of cases asks for it."""
+        return overlap_curves(self)["dice"]
 
 
 def _above(counts: NDArray) -> NDArray:
@@ -179,7 +185,7 @@ def best_threshold(histograms: Sequence[Histogram], every: int = 1) -> float:
     if not histograms:
         raise ValueError("no histogram to choose a threshold on")
     # Sorted, so that the sum's rounding does not depend on the order of the cases.
-    curves = np.sort([overlap_curves(counts)["dice"][::every] for counts in histograms], axis=0)
+    curves = np.sort([counts.dice[::every] for counts in histograms], axis=0)
     return float(THRESHOLDS[::every][int(np.argmax(curves.mean(axis=0)))])
 
 

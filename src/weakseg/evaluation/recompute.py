@@ -15,7 +15,7 @@ import pandas as pd
 from weakseg import catalogue
 from weakseg.data.labels import UNLABELLED, read_labels
 from weakseg.evaluation.finished import Results
-from weakseg.evaluation.histogram import STEPS, Histogram, load, overlap_curves
+from weakseg.evaluation.histogram import STEPS, Histogram, load
 from weakseg.evaluation.points import (
     Cut,
     Draws,
@@ -136,7 +136,7 @@ def _rows(cuts: dict[str, Cut], counts: Histogram, behind: frozenset[str], chain
 def dice_at(counts: Histogram, threshold: float) -> float:
     """Dice of a map that is cut at one of THRESHOLDS, or at CUT_ALL."""
     place = round(threshold * STEPS)
-    return float(overlap_curves(counts)["dice"][place]) if place < STEPS else float(counts.lesion == 0)
+    return float(counts.dice[place]) if place < STEPS else float(counts.lesion == 0)
 
 
 def _masks_behind(results: Results, run: Run) -> dict[tuple[int, str, str], frozenset[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.evaluation.histogram import THRESHOLDS, load, overlap_curves
+from weakseg.evaluation.histogram import THRESHOLDS, load
 from weakseg.evaluation.points import STEP
 from weakseg.execution import read_record
 
@@ -40,5 +40,5 @@ def _of_run(folder: Path) -> Iterator[dict[str, Any]]:
         counts = [histograms[place] for place in rows.index if histograms[place].lesion]
         if counts:
             facts = {name: params[name] for name in ("dataset", "region", "view", "classifier", "gate")}
-            curve = np.mean([overlap_curves(of_map)["dice"][::STEP] for of_map in counts], axis=0)
+            curve = np.mean([of_map.dice[::STEP] for of_map in counts], axis=0)
             yield {**facts, "method": method, "refinement": chain, "dice": curve}

@@ -16,7 +16,7 @@ from weakseg.classifiers.learning import labelled
 from weakseg.classifiers.resnet import read_slices
 from weakseg.data.grid import read_foreground
 from weakseg.data.labels import LESION
-from weakseg.evaluation.histogram import CUT_ALL, STEPS, THRESHOLDS, histogram, otsu, overlap_curves
+from weakseg.evaluation.histogram import CUT_ALL, STEPS, THRESHOLDS, histogram, otsu
 from weakseg.evaluation.protocol import draw_masks
 from weakseg.evaluation.statistics import resample_counts
 from weakseg.execution import Context, read_record
@@ -88,7 +88,7 @@ def _curves(context: Context, maps: Path, role: str, patients: pd.Series) -> Cur
         for position in rows["position"]:
             counts = histogram(relevance[..., position], lesion[..., position], foreground[..., position], voxel_ml)
             names.append(patients[case])
-            dice.append(overlap_curves(counts)["dice"])
+            dice.append(counts.dice)
             cuts.append(otsu(counts))
     return Curves(np.array(names), np.array(dice), np.array(cuts))
 
